@@ -1,0 +1,73 @@
+package sqlite_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sigstack/sigstack/storage/sqlite"
+	"github.com/sigstack/sigstack/tlog"
+	"github.com/sigstack/sigstack/tlog/checkpoint"
+)
+
+// BenchmarkAdd measures Log.Add in a closed loop: each caller adds a random
+// leaf of 300 bytes, has its proof, and adds the next.
+func BenchmarkAdd(b *testing.B) {
+	for _, callers := range []int{1, 64, 256} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err != nil {
+				b.Fatal(err)
+			}
+			signer, err := checkpoint.NewSigner("bench", "bench", key)
+			if err != nil {
+				b.Fatal(err)
+			}
+			dir := b.TempDir()
+			s, err := sqlite.Open(filepath.Join(dir, "log.db"), time.Now)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			l, err := tlog.Open(b.Context(), s, tlog.Options{Signer: signer, Memory: filepath.Join(dir, "signed"), Now: time.Now, Logger: slog.Default()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			took := make([][]time.Duration, callers)
+			var wg sync.WaitGroup
+			b.ResetTimer()
+			for c := range callers {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						value := make([]byte, 300)
+						rand.Read(value)
+						start := time.Now()
+						if _, err := l.Add(b.Context(), tlog.Leaf{Value: value}); err != nil {
+							b.Error(err)
+							return
+						}
+						took[c] = append(took[c], time.Since(start))
+					}
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			all := slices.Concat(took...)
+			slices.Sort(all)
+			b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-us")
+			b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-us")
+			b.ReportMetric(float64(len(all))/b.Elapsed().Seconds(), "entries/s")
+		})
+	}
+}

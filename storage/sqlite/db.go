@@ -1,0 +1,105 @@
+package sqlite
+
+import (
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	_ "modernc.org/sqlite" // the driver
+)
+
+// maxReaders bounds the connections that read beside the one that writes.
+const maxReaders = 8
+
+// A db is an open database file: one connection that writes, and readers that
+// never wait for it (WAL).
+type db struct {
+	write, read *sql.DB
+}
+
+// openDB opens a database file, or makes it with the given schema. Every
+// commit is synced to the disk before it returns (synchronous=FULL).
+func openDB(path, schema string) (*db, error) {
+	// SQLite would make a missing file readable by everybody.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	f.Close()
+	if err := syncDir(filepath.Dir(path)); err != nil { // SQLite syncs what is in the file, not its name
+		return nil, err
+	}
+	d := &db{}
+	if d.write, err = connect(path, 1, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)"); err != nil {
+		return nil, err
+	}
+	if d.read, err = connect(path, maxReaders, "_pragma=query_only(true)"); err != nil {
+		d.write.Close()
+		return nil, err
+	}
+	if err := d.migrate(schema); err != nil {
+		d.close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return d, nil
+}
+
+func connect(path string, conns int, params ...string) (*sql.DB, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	params = append(params, "_pragma=busy_timeout(5000)", "_pragma=cache_size(-16384)")
+	dsn := url.URL{Scheme: "file", OmitHost: true, Path: abs, RawQuery: strings.Join(params, "&")}
+	c, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	c.SetMaxOpenConns(conns)
+	c.SetMaxIdleConns(conns)
+	return c, nil
+}
+
+// migrate brings the schema to schemaVersion, in one transaction.
+func (d *db) migrate(schema string) error {
+	tx, err := d.write.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var version int
+	if err := tx.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	switch {
+	case version == schemaVersion:
+		return nil
+	case version > schemaVersion:
+		return fmt.Errorf("schema version %d was written by a newer sigstack; this one knows version %d", version, schemaVersion)
+	}
+	if _, err := tx.Exec(schema + "PRAGMA user_version = " + strconv.Itoa(schemaVersion)); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+func (d *db) close() error {
+	err := d.read.Close()
+	if werr := d.write.Close(); err == nil {
+		err = werr
+	}
+	return err
+}

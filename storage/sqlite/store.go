@@ -1,0 +1,368 @@
+// Package sqlite keeps logs and audit rows in SQLite files: the storage that
+// needs nothing installed.
+//
+// A [Store] is one log in one file, opened in WAL mode with synchronous=FULL:
+// a batch of leaves is one transaction (entries, the tiles that they touch,
+// search keys and the head), and its commit is synced to the disk before
+// Append returns. One connection writes; readers have their own and do not
+// wait for it.
+//
+// The Store computes the tree from the leaves that it writes, with the compact
+// ranges of transparency-dev/merkle. The Log above it computes the same tree
+// in another way and compares.
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/sigstack/sigstack/tlog"
+)
+
+// tileWidth is the width of a full tile, tileHeight its height.
+const (
+	tileHeight = 8
+	tileWidth  = 1 << tileHeight
+)
+
+// A Store is one log in one SQLite file. It satisfies tlog.Store.
+type Store struct {
+	db     *db
+	now    func() time.Time
+	treeID int64
+
+	head, tile, entries, find, lookup *sql.Stmt // on readers
+
+	// The rest belongs to Append, which is called by one goroutine at a time.
+	insert, known, search, putTile, setHead *sql.Stmt // on the writer
+	tip                                     *tip      // nil where it has to be read from the file
+}
+
+// Open opens a log, or makes it: the tree ID of a new log is random, and stays.
+func Open(path string, now func() time.Time) (*Store, error) {
+	d, err := openDB(path, logSchema)
+	if err != nil {
+		return nil, fmt.Errorf("opening log store: %w", err)
+	}
+	s := &Store{db: d, now: now}
+	if err := s.prepare(); err != nil {
+		d.close()
+		return nil, fmt.Errorf("opening log store %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func (s *Store) prepare() error {
+	var random [8]byte
+	rand.Read(random[:])
+	id := int64(binary.BigEndian.Uint64(random[:])>>1 | 1)
+	_, err := s.db.write.Exec("INSERT OR IGNORE INTO log (one, tree_id, created, size, root, time) VALUES (1, ?, ?, 0, ?, 0)",
+		id, s.now().UnixNano(), rfc6962.DefaultHasher.EmptyRoot())
+	if err != nil {
+		return err
+	}
+	if err := s.db.read.QueryRow("SELECT tree_id FROM log").Scan(&s.treeID); err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		stmt  **sql.Stmt
+		db    *sql.DB
+		query string
+	}{
+		{&s.head, s.db.read, "SELECT size, root, time FROM log"},
+		{&s.tile, s.db.read, "SELECT substr(hashes, 1, ?) FROM tile WHERE pos = ?"},
+		{&s.entries, s.db.read, "SELECT idx, time, value, extra FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"},
+		{&s.find, s.db.read, "SELECT idx FROM entry WHERE id = ?1 AND hash IS NULL UNION ALL SELECT idx FROM entry WHERE hash = ?1 ORDER BY idx LIMIT 1"},
+		{&s.lookup, s.db.read, "SELECT hash FROM search WHERE key = ?"},
+		{&s.insert, s.db.write, "INSERT INTO entry (idx, id, hash, time, value, extra) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"},
+		{&s.known, s.db.write, "SELECT idx, time FROM entry WHERE id = ?"},
+		{&s.search, s.db.write, "INSERT OR IGNORE INTO search (key, hash) VALUES (?, ?)"},
+		{&s.putTile, s.db.write, "INSERT OR REPLACE INTO tile (pos, hashes) VALUES (?, ?)"},
+		{&s.setHead, s.db.write, "UPDATE log SET size = ?, root = ?, time = ?"},
+	} {
+		if *p.stmt, err = p.db.Prepare(p.query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close closes the file. No other call may be under way.
+func (s *Store) Close() error { return s.db.close() }
+
+// TreeID returns the ID that the log got when it was made: positive, random.
+func (s *Store) TreeID() int64 { return s.treeID }
+
+// Head returns the newest durable state.
+func (s *Store) Head(ctx context.Context) (tlog.Head, error) {
+	var head tlog.Head
+	var root []byte
+	var nanos int64
+	if err := s.head.QueryRowContext(ctx).Scan(&head.Size, &root, &nanos); err != nil {
+		return tlog.Head{}, err
+	}
+	if len(root) != tlog.HashSize {
+		return tlog.Head{}, fmt.Errorf("root hash of %d bytes", len(root))
+	}
+	head.Root = tlog.Hash(root)
+	if head.Size > 0 {
+		head.Time = time.Unix(0, nanos).UTC()
+	}
+	return head, nil
+}
+
+// Tile returns the first width hashes of a tile.
+func (s *Store) Tile(ctx context.Context, level int, index uint64, width int) ([]tlog.Hash, error) {
+	var b []byte
+	err := s.tile.QueryRowContext(ctx, width*tlog.HashSize, tilePos(level, index)).Scan(&b)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return splitHashes(b), err
+}
+
+// Entries returns the entries of [begin, end) that exist, in order.
+func (s *Store) Entries(ctx context.Context, begin, end uint64) ([]tlog.Entry, error) {
+	rows, err := s.entries.QueryContext(ctx, begin, end)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var entries []tlog.Entry
+	for rows.Next() {
+		var e tlog.Entry
+		var nanos int64
+		if err := rows.Scan(&e.Index, &nanos, &e.Value, &e.Extra); err != nil {
+			return nil, err
+		}
+		e.Time = time.Unix(0, nanos).UTC()
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+// Find returns the index of the entry with this leaf hash.
+func (s *Store) Find(ctx context.Context, leafHash tlog.Hash) (index uint64, ok bool, err error) {
+	err = s.find.QueryRowContext(ctx, leafHash[:]).Scan(&index)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return index, err == nil, err
+}
+
+// Lookup returns the leaf hashes of the entries that were stored with a search
+// key, in no particular order.
+func (s *Store) Lookup(ctx context.Context, key string) ([]tlog.Hash, error) {
+	rows, err := s.lookup.QueryContext(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var hashes []tlog.Hash
+	for rows.Next() {
+		var b []byte
+		if err := rows.Scan(&b); err != nil {
+			return nil, err
+		}
+		hashes = append(hashes, splitHashes(b)...)
+	}
+	return hashes, rows.Err()
+}
+
+// Append adds leaves in one transaction. After the commit they are safe.
+//
+// The context is looked at once: a statement of a local file is not worth
+// interrupting, and the driver starts a goroutine for each one that could be.
+func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, tlog.Head, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, tlog.Head{}, err
+	}
+	t := s.tip
+	s.tip = nil // until the commit
+	if t == nil {
+		var err error
+		if t, err = s.readTip(); err != nil {
+			return nil, tlog.Head{}, fmt.Errorf("reading the right edge: %w", err)
+		}
+	}
+	now := s.now()
+	if behind := t.head.Time.Sub(now); behind > tlog.MaxClockStep {
+		s.tip = t
+		return nil, tlog.Head{}, fmt.Errorf("%w by %v", tlog.ErrClock, behind)
+	} else if behind > 0 {
+		now = t.head.Time
+	}
+	tx, err := s.db.write.Begin()
+	if err != nil {
+		return nil, tlog.Head{}, err
+	}
+	defer tx.Rollback()
+	placed, err := s.insertAll(tx, t, leaves, now)
+	if err != nil {
+		return nil, tlog.Head{}, err
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, tlog.Head{}, fmt.Errorf("committing: %w", err)
+	}
+	s.tip = t
+	return placed, t.head, nil
+}
+
+// insertAll writes what a batch adds, and moves the tip over it.
+func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time) ([]tlog.Placed, error) {
+	insert, known, search, putTile := tx.Stmt(s.insert), tx.Stmt(s.known), tx.Stmt(s.search), tx.Stmt(s.putTile)
+	nanos := now.UnixNano()
+	placed := make([]tlog.Placed, len(leaves))
+	before := t.size()
+	for i, leaf := range leaves {
+		hash := tlog.Hash(rfc6962.DefaultHasher.HashLeaf(leaf.Value))
+		id, other := hash[:], []byte(nil)
+		if leaf.ID != (tlog.Hash{}) && leaf.ID != hash {
+			id, other = leaf.ID[:], hash[:]
+		}
+		res, err := insert.Exec(t.size(), id, other, nanos, leaf.Value, leaf.Extra)
+		if err != nil {
+			return nil, fmt.Errorf("inserting entry %d: %w", t.size(), err)
+		}
+		if n, err := res.RowsAffected(); err != nil {
+			return nil, err
+		} else if n == 0 {
+			var was int64
+			if err := known.QueryRow(id).Scan(&placed[i].Index, &was); err != nil {
+				return nil, fmt.Errorf("reading the entry with the same identity: %w", err)
+			}
+			placed[i].Time, placed[i].Dup = time.Unix(0, was).UTC(), true
+			continue
+		}
+		placed[i] = tlog.Placed{Index: t.size(), Time: now.UTC()}
+		for _, key := range leaf.Keys {
+			if _, err := search.Exec(key, hash[:]); err != nil {
+				return nil, fmt.Errorf("inserting search key: %w", err)
+			}
+		}
+		if err := t.push(hash, func(level int, index uint64, hashes []byte) error {
+			_, err := putTile.Exec(tilePos(level, index), hashes)
+			return err
+		}); err != nil {
+			return nil, fmt.Errorf("inserting tile: %w", err)
+		}
+	}
+	if t.size() == before {
+		return placed, nil
+	}
+	// The partial tiles that the batch has touched.
+	for level, hashes := range t.tiles {
+		index := t.size() >> (tileHeight * (level + 1))
+		if len(hashes) > 0 && t.size()>>(tileHeight*level) > before>>(tileHeight*level) {
+			if _, err := putTile.Exec(tilePos(level, index), hashes); err != nil {
+				return nil, fmt.Errorf("inserting tile: %w", err)
+			}
+		}
+	}
+	root, err := t.nodes.GetRootHash(nil)
+	if err != nil {
+		return nil, err
+	}
+	t.head = tlog.Head{Size: t.size(), Root: tlog.Hash(root), Time: now.UTC()}
+	_, err = tx.Stmt(s.setHead).Exec(t.head.Size, root, nanos)
+	return placed, err
+}
+
+// A tip is what Append needs to know of the log to add to it.
+type tip struct {
+	head  tlog.Head
+	nodes *compact.Range
+	tiles [][]byte // for each level, the hashes of its partial tile; empty where there is none
+}
+
+func (t *tip) size() uint64 { return t.nodes.End() }
+
+// push appends a leaf hash and reports each tile that it fills.
+func (t *tip) push(hash tlog.Hash, full func(level int, index uint64, hashes []byte) error) error {
+	var failed error
+	err := t.nodes.Append(hash[:], func(id compact.NodeID, node []byte) {
+		if id.Level%tileHeight != 0 {
+			return
+		}
+		level := int(id.Level / tileHeight)
+		for len(t.tiles) <= level {
+			t.tiles = append(t.tiles, nil)
+		}
+		t.tiles[level] = append(t.tiles[level], node...)
+		if len(t.tiles[level]) == tileWidth*tlog.HashSize {
+			failed = errors.Join(failed, full(level, id.Index/tileWidth, t.tiles[level]))
+			t.tiles[level] = nil
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+// readTip reads the tip from the file.
+func (s *Store) readTip() (*tip, error) {
+	ctx := context.Background()
+	head, err := s.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &tip{head: head}
+	var peaks [][]byte // from the smallest to the largest
+	for level := 0; head.Size>>(tileHeight*level) > 0; level++ {
+		n := head.Size >> (tileHeight * level)
+		width := int(n % tileWidth)
+		if width == 0 {
+			t.tiles = append(t.tiles, nil)
+			continue
+		}
+		hashes, err := s.Tile(ctx, level, n/tileWidth, width)
+		if err != nil {
+			return nil, err
+		}
+		if len(hashes) != width {
+			return nil, fmt.Errorf("tile %d/%d has %d hashes, want %d", level, n/tileWidth, len(hashes), width)
+		}
+		var tile []byte
+		for _, h := range hashes {
+			tile = append(tile, h[:]...)
+		}
+		t.tiles = append(t.tiles, tile)
+		for k := 0; k < tileHeight; k++ {
+			if width>>k&1 == 1 {
+				end := width >> k << k
+				peaks = append(peaks, subtree(hashes[end-1<<k:end]))
+			}
+		}
+	}
+	for i, j := 0, len(peaks)-1; i < j; i, j = i+1, j-1 {
+		peaks[i], peaks[j] = peaks[j], peaks[i]
+	}
+	ranges := &compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+	t.nodes, err = ranges.NewRange(0, head.Size, peaks)
+	return t, err
+}
+
+// subtree returns the root over a power of two of nodes.
+func subtree(nodes []tlog.Hash) []byte {
+	if len(nodes) == 1 {
+		return nodes[0][:]
+	}
+	half := len(nodes) / 2
+	return rfc6962.DefaultHasher.HashChildren(subtree(nodes[:half]), subtree(nodes[half:]))
+}
+
+func tilePos(level int, index uint64) int64 { return int64(level)<<56 | int64(index) }
+
+func splitHashes(b []byte) []tlog.Hash {
+	hashes := make([]tlog.Hash, len(b)/tlog.HashSize)
+	for i := range hashes {
+		hashes[i] = tlog.Hash(b[i*tlog.HashSize:])
+	}
+	return hashes
+}

@@ -1,0 +1,153 @@
+// Package tlog is the log engine: an append-only Merkle tree (RFC 6962,
+// section 2.1) of entries, kept by a Store and signed by a Log.
+//
+// Every log of sigstack (Rekor v1, Rekor v2, the CT log) is one [Log] over one
+// [Store]. The Store makes batches of leaves durable and reads rows back. The
+// Log does the rest, once: it groups concurrent submissions into batches,
+// keeps the right edge of the tree in memory, computes each root itself and
+// compares it with the Store's, signs one checkpoint a batch, remembers the
+// largest checkpoint that it ever signed in a second place, and answers proofs.
+//
+// # Guarantees
+//
+//   - When [Log.Add] returns without error the entry is durable, has its final
+//     index, and is included in a checkpoint that is already published.
+//   - An index is given once. A checkpoint that was signed is never
+//     contradicted, not after a crash or a restored database: where that
+//     cannot be shown the Log stops signing and says so ([ErrIntegrity]).
+//   - A proof is computed from hashes that were checked against the signed
+//     root, and an entry is returned only if it hashes to its place in the tree.
+//
+// # Hashes
+//
+// A leaf hash is SHA-256(0x00 || value), an inner node SHA-256(0x01 || left ||
+// right), 32 bytes each (RFC 6962, section 2.1).
+package tlog
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"time"
+)
+
+// HashSize is the length of a Hash in bytes.
+const HashSize = sha256.Size
+
+// A Hash is a SHA-256 hash of a leaf or of an inner node.
+type Hash [HashSize]byte
+
+// LeafHash returns SHA-256(0x00 || value), RFC 6962, section 2.1.
+func LeafHash(value []byte) Hash {
+	h := sha256.New()
+	h.Write([]byte{0})
+	h.Write(value)
+	var out Hash
+	h.Sum(out[:0])
+	return out
+}
+
+// NodeHash returns SHA-256(0x01 || left || right), RFC 6962, section 2.1.
+func NodeHash(left, right Hash) Hash {
+	var b [1 + 2*HashSize]byte
+	b[0] = 1
+	copy(b[1:], left[:])
+	copy(b[1+HashSize:], right[:])
+	return sha256.Sum256(b[:])
+}
+
+// emptyRoot is the root of a tree without leaves: SHA-256 of nothing.
+var emptyRoot = Hash(sha256.Sum256(nil))
+
+// A Leaf is what is added to a log.
+type Leaf struct {
+	Value []byte // hashed into the tree
+	Extra []byte // stored beside Value, not hashed
+
+	// ID tells equal submissions apart from different ones: a leaf whose ID
+	// is known is found, not added again. Zero means the leaf hash.
+	ID Hash
+
+	// Keys are the search keys of the leaf, stored in the transaction that
+	// stores the leaf. They lead to its leaf hash.
+	Keys []string
+}
+
+// An Entry is a leaf as it is stored.
+type Entry struct {
+	Index        uint64
+	Time         time.Time // when it was integrated
+	Value, Extra []byte
+}
+
+// A Head is the state of a tree.
+type Head struct {
+	Size uint64
+	Root Hash
+	Time time.Time // when its last entry was integrated; zero for an empty tree
+}
+
+// Placed tells where a leaf of an Append lies.
+type Placed struct {
+	Index uint64
+	Time  time.Time // when the entry was integrated
+	Dup   bool      // the ID was known: Index and Time are those of the earlier entry
+}
+
+// A Store keeps the rows of one log. Append is called by one goroutine at a
+// time; everything else may be called at any time.
+type Store interface {
+	// Head returns the newest durable state.
+	Head(ctx context.Context) (Head, error)
+
+	// Append adds the leaves in their order, all or none, and returns where
+	// each lies and the head after it. It is durable when it returns without
+	// error. A leaf whose ID is known, earlier in the log or in this batch,
+	// is found, not added. After an error the outcome is unknown until Head
+	// is read. ErrClock means that nothing was added.
+	Append(ctx context.Context, leaves []Leaf) ([]Placed, Head, error)
+
+	// Tile returns the first width hashes of a tile, 1 <= width <= 256: the
+	// nodes 256*index ... of height 8*level (C2SP tlog-tiles).
+	Tile(ctx context.Context, level int, index uint64, width int) ([]Hash, error)
+
+	// Entries returns the entries of [begin, end) that exist, in order.
+	Entries(ctx context.Context, begin, end uint64) ([]Entry, error)
+
+	// Find returns the index of the entry with this leaf hash.
+	Find(ctx context.Context, leafHash Hash) (index uint64, ok bool, err error)
+}
+
+// The classes of errors that a Log returns. Everything else is a fault of the
+// caller's context.
+var (
+	// ErrUnavailable: the store, the signer or the clock is in trouble, or
+	// the queue is full. The same call may succeed later.
+	ErrUnavailable = errors.New("log temporarily unavailable")
+
+	// ErrIntegrity: what the store holds and what was signed before
+	// contradict each other. The log does not sign any more until a person
+	// has looked at it.
+	ErrIntegrity = errors.New("log integrity violated")
+
+	// ErrClock: the clock is behind the newest entry by more than
+	// MaxClockStep. It is always wrapped together with ErrUnavailable by a Log.
+	ErrClock = errors.New("clock is behind the newest entry of the log")
+
+	// ErrNotFound: the tree has no such entry, or not yet.
+	ErrNotFound = errors.New("not in the log")
+
+	// ErrTooLarge: the leaf does not fit into a batch.
+	ErrTooLarge = errors.New("entry too large for the log")
+)
+
+// MaxClockStep is how far the clock may be behind the newest entry and still
+// be trusted: an entry then gets the time of the entry before it.
+const MaxClockStep = time.Second
+
+// Bounds of one batch. A batch is whatever arrived while the batch before it
+// was being written, up to these.
+const (
+	MaxBatchLeaves = 1000
+	MaxBatchBytes  = 4 << 20
+)
