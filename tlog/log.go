@@ -84,9 +84,6 @@ func Open(ctx context.Context, store Store, opts Options) (*Log, error) {
 		l.last = checkpoint.Checkpoint{Origin: opts.Signer.Origin(), Root: emptyRoot}
 		err = l.mustBeNew(ctx)
 	}
-	if err == nil && l.last.Origin != opts.Signer.Origin() {
-		err = fmt.Errorf("%w: %s remembers a checkpoint of log %q, not %q", ErrIntegrity, opts.Memory, l.last.Origin, opts.Signer.Origin())
-	}
 	if err == nil {
 		_, err = l.load(ctx)
 	}

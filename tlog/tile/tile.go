@@ -83,7 +83,7 @@ func ParsePath(path string) (Tile, error) {
 	t := Tile{Entries: level == "entries", Width: Width}
 	var err error
 	if !t.Entries {
-		if t.Level, err = strconv.Atoi(level); err != nil || t.Level > MaxLevel {
+		if t.Level, err = strconv.Atoi(level); err != nil || t.Level < 0 || t.Level > MaxLevel {
 			return Tile{}, bad
 		}
 	}
@@ -93,7 +93,7 @@ func ParsePath(path string) (Tile, error) {
 			return Tile{}, bad
 		}
 	}
-	digits := strings.NewReplacer("/x", "", "x", "").Replace(rest)
+	digits := strings.NewReplacer("/", "", "x", "").Replace(rest)
 	if t.Index, err = strconv.ParseUint(digits, 10, 64); err != nil || t.Path() != path {
 		return Tile{}, bad
 	}
