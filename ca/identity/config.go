@@ -21,7 +21,7 @@ func (i Issuer) check() error {
 	}
 	t, ok := typeByName(i.Type)
 	if !ok {
-		return fmt.Errorf("Type is %q, one of %s is required", i.Type, typeNames())
+		return fmt.Errorf("type is %q, one of %s is required", i.Type, typeNames())
 	}
 	if err := i.checkURL(); err != nil {
 		return err

@@ -41,7 +41,9 @@ import (
 // ErrToken is wrapped by every refusal of a token: its shape, its signature, its claims, or an
 // issuer that is not configured. It is the client's fault (HTTP 400). The text is the one that
 // Fulcio answers with; the reason follows behind ": ".
-var ErrToken = errors.New("There was an error processing the identity token") //nolint:staticcheck // the wire text
+//
+//lint:ignore ST1005 the text is that of the wire protocol
+var ErrToken = errors.New("There was an error processing the identity token")
 
 // ErrIssuerUnavailable is wrapped when the discovery document or the keys of a configured issuer
 // cannot be fetched or used, so that nothing can be said about the token. It is not the client's

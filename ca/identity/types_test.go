@@ -324,7 +324,7 @@ func TestConfig(t *testing.T) {
 		{email("file:///etc/passwd"), "URL is not of the form"},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.ClientID = "" }), "ClientID is missing"},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.Type = "" }), `"email", "uri", "github-workflow"`},
-		{change(email("https://a.example.com"), func(i *Issuer) { i.Type = "Email" }), `Type is "Email"`},
+		{change(email("https://a.example.com"), func(i *Issuer) { i.Type = "Email" }), `type is "Email"`},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.SubjectDomain = "https://example.com" }), "SubjectDomain is set"},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.GitHubURL = "https://github.com" }), "GitHubURL is set"},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.IssuerClaim = "$.a" }), ""},

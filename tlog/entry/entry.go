@@ -1,0 +1,225 @@
+// Package entry turns the JSON of a proposed entry (Rekor v1: kind,
+// apiVersion, spec) into what a transparency log stores: the canonical leaf
+// value and the search keys.
+//
+// [Propose] is the whole way in. When it returns an [Entry], the signatures in
+// it were verified with the keys in it, and Body is a function of what was
+// verified: unknown members, comments of keys, formatting and the artifact
+// itself are gone. (The headers in the armor of a pgp signature stay, see
+// package sigkey.) Body is JSON in canonical form (RFC 8785) with three members:
+//
+//	{"apiVersion":"0.0.1","kind":"hashedrekord","spec":{ ... }}
+//
+// The leaf hash, and with it the identity of the entry, is SHA-256(0x00 ||
+// Body) (RFC 6962, section 2.1). Equal proposals give equal bytes in every
+// process and at every time: there is no clock, no randomness and no
+// configuration here.
+//
+// [Keys] finds the search keys of a stored Body again, to rebuild an index.
+//
+// The kinds are the rows of one table, in kinds.go; each kind is one file,
+// whose comment says what it accepts, verifies and stores.
+//
+// Errors are of two classes, because clients see two HTTP statuses. A
+// [*SchemaError] (422) means that the outer shape is wrong: kind, apiVersion
+// or spec. Everything else wraps [ErrInvalid] (400). There is no third class:
+// no input is a fault of the server.
+//
+// What an input may cost is bounded: keys and signatures by package sigkey,
+// lists by the limits below, and everything else is read once per level, so
+// that time and memory grow linearly with the input. Callers bound the size of
+// the input itself.
+package entry
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+)
+
+// An Entry is a proposed entry that was parsed, verified and canonicalised.
+type Entry struct {
+	Kind    string // "hashedrekord"
+	Version string // "0.0.1"
+	// Body is the leaf value, in canonical JSON (RFC 8785).
+	Body []byte
+	// Keys are the search keys: lower case, sorted, each once, at most
+	// [MaxKeyLength] bytes. Hashes are written "sha256:" and 64 hex digits;
+	// hashes of public keys also without the prefix.
+	Keys []string
+}
+
+// Limits.
+const (
+	// MaxKeyLength is the largest length of a search key in bytes. Longer names
+	// are not indexed; no query can hold one.
+	MaxKeyLength = 512
+	// MaxKeys is the largest number of search keys of one entry. An entry with
+	// more is refused rather than indexed in part.
+	MaxKeys = 10_000
+
+	maxNameEcho = 64 // bytes of a client's name that an error repeats
+)
+
+// ErrInvalid is wrapped by the error for every proposal that has the right
+// outer shape and is refused all the same: bad JSON, a missing member, a key
+// that does not parse, a signature that does not verify. HTTP status 400. The
+// text of the error is the whole message and does not contain ErrInvalid's.
+var ErrInvalid = errors.New("invalid entry")
+
+// invalidError carries a message that clients see as it is.
+type invalidError struct{ err error }
+
+func (e *invalidError) Error() string   { return e.err.Error() }
+func (e *invalidError) Unwrap() []error { return []error{ErrInvalid, e.err} }
+
+func invalid(err error) error { return &invalidError{err} }
+
+// A SchemaError says that the outer shape of a proposal is wrong. HTTP status 422.
+type SchemaError struct {
+	Code    int // 422, or one of the Code constants
+	Message string
+}
+
+func (e *SchemaError) Error() string { return e.Message }
+
+// Codes of a [SchemaError], as go-openapi numbers them.
+const (
+	CodeType     = 601
+	CodeRequired = 602
+	CodePattern  = 605
+	CodeKind     = 422 // no code of its own
+)
+
+// semver is the pattern of apiVersion (semver.org, version 2.0.0).
+var semver = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*))?(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?$`)
+
+// Propose reads the JSON of a proposed entry, verifies its signatures and
+// returns what the log stores. The error is a [*SchemaError] or wraps
+// [ErrInvalid].
+//
+// Members are matched by their exact name. Members that are not known are
+// ignored; a member that is null is absent; a member that is there twice, or
+// that differs from a known one only by case, is an error, as is anything
+// after the JSON value.
+func Propose(proposed []byte) (*Entry, error) {
+	if len(bytes.TrimSpace(proposed)) == 0 {
+		return nil, &SchemaError{CodeRequired, "proposedEntry in body is required"}
+	}
+	if err := checkJSON(proposed); err != nil {
+		return nil, invalid(fmt.Errorf("proposed entry is not JSON: %w", err))
+	}
+	name, version, spec, err := header(trimmed(proposed))
+	if err != nil {
+		return nil, err
+	}
+	k, err := lookup(name, version)
+	if err != nil {
+		return nil, err
+	}
+	body, keys, err := k.propose(spec)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	sorted, err := keys.sorted()
+	if err != nil {
+		return nil, invalid(err)
+	}
+	return &Entry{Kind: name, Version: version, Body: body, Keys: sorted}, nil
+}
+
+// Keys returns the search keys of a stored leaf value, sorted. They are those
+// of the [Entry] that it was made from, with one exception: the subjects and
+// materials of an in-toto statement in a dsse entry come from its payload,
+// which the log does not store, and are missing here.
+//
+// Signatures are not verified again. The error is as for [Propose].
+func Keys(body []byte) ([]string, error) {
+	if err := checkJSON(body); err != nil {
+		return nil, invalid(fmt.Errorf("entry is not JSON: %w", err))
+	}
+	name, version, spec, err := header(trimmed(body))
+	if err != nil {
+		return nil, err
+	}
+	k, err := lookup(name, version)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := k.keys(spec)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	sorted, err := keys.sorted()
+	if err != nil {
+		return nil, invalid(err)
+	}
+	return sorted, nil
+}
+
+// header returns the members of the outer object. It checks that kind is not
+// empty, that version has the form of a version, and that spec is an object.
+func header(v value) (kind, version string, spec value, err error) {
+	if v != nil && !v.isObject() {
+		return "", "", nil, invalid(fmt.Errorf("proposed entry must be a JSON object, not %s", v.kind()))
+	}
+	m := make([]value, 3)
+	if v != nil {
+		if m, err = v.members("kind", "apiVersion", "spec"); err != nil {
+			return "", "", nil, invalid(err)
+		}
+	}
+	if kind, err = outerText("kind", m[0]); err != nil {
+		return "", "", nil, err
+	}
+	if _, ok := kinds[kind]; !ok {
+		return "", "", nil, &SchemaError{CodeKind, fmt.Sprintf("invalid kind value: %q", clip(kind))}
+	}
+	if version, err = outerText("apiVersion", m[1]); err != nil {
+		return "", "", nil, err
+	}
+	if !semver.MatchString(version) {
+		return "", "", nil, &SchemaError{CodePattern, fmt.Sprintf("apiVersion in body should match '%s'", semver)}
+	}
+	if m[2] == nil {
+		return "", "", nil, &SchemaError{CodeRequired, "spec in body is required"}
+	}
+	if !m[2].isObject() {
+		return "", "", nil, invalid(fmt.Errorf("spec must be a JSON object, not %s", m[2].kind()))
+	}
+	return kind, version, m[2], nil
+}
+
+// outerText returns a member of the outer object that must be a string and
+// must not be empty.
+func outerText(name string, v value) (string, error) {
+	if v != nil && !v.isString() {
+		return "", &SchemaError{CodeType, fmt.Sprintf("%s in body must be of type string: %q", name, v.kind())}
+	}
+	s, err := v.text()
+	if err != nil {
+		return "", invalid(fmt.Errorf("%s: %w", name, err))
+	}
+	if s == "" {
+		return "", &SchemaError{CodeRequired, name + " in body is required"}
+	}
+	return s, nil
+}
+
+// lookup returns the row of the table. The kind is known already.
+func lookup(name, version string) (kind, error) {
+	k, ok := kinds[name][version]
+	if !ok {
+		v := clip(version)
+		return kind{}, invalid(fmt.Errorf("%s implementation for version '%s' not found: unable to locate entry for version %s", name, v, v))
+	}
+	return k, nil
+}
+
+func clip(s string) string {
+	if len(s) > maxNameEcho {
+		return s[:maxNameEcho] + "..."
+	}
+	return s
+}

@@ -1,0 +1,224 @@
+package entry
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
+)
+
+// A vector is one submission to a public implementation and what came of it.
+type vector struct {
+	Name        string
+	Request     json.RawMessage
+	Status      int
+	Response    json.RawMessage
+	DecodedBody string   `json:"decoded_body"`
+	IndexKeys   []string `json:"index_keys"`
+}
+
+// accepted reports whether the entry is in that log; a duplicate is.
+func (v vector) accepted() bool { return v.Status == 201 || v.Status == 409 }
+
+func vectors(t testing.TB) []vector {
+	t.Helper()
+	files, err := filepath.Glob("../../test/vectors/rekor/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []vector
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v vector
+		if err := json.Unmarshal(data, &v); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		if strings.HasPrefix(v.Name, "hashedrekord") || strings.HasPrefix(v.Name, "rekord") || strings.HasPrefix(v.Name, "dsse") {
+			all = append(all, v)
+		}
+	}
+	if len(all) < 26 {
+		t.Fatalf("%d vectors, want at least 26", len(all))
+	}
+	return all
+}
+
+func vectorNamed(t testing.TB, name string) vector {
+	t.Helper()
+	for _, v := range vectors(t) {
+		if v.Name == name {
+			return v
+		}
+	}
+	t.Fatalf("no vector %s", name)
+	return vector{}
+}
+
+// sameText are the refusals whose message is stable and must be the same, byte
+// for byte.
+var sameText = []string{
+	"hashedrekord-badsig", "hashedrekord-der-key", "hashedrekord-ed25519-pure-sha512", "hashedrekord-p384-sha256",
+	"hashedrekord-rsa2048-pkcs1-sha512", "hashedrekord-rsa2048-pss-sha256", "rekord-hash-mismatch", "dsse-two-sigs-one-verifier",
+}
+
+func TestGolden(t *testing.T) {
+	texts := 0
+	for _, v := range vectors(t) {
+		t.Run(v.Name, func(t *testing.T) {
+			e, err := Propose(v.Request)
+			if !v.accepted() {
+				if !errors.Is(err, ErrInvalid) || v.Status != 400 {
+					t.Fatalf("error %v, want status %d", err, v.Status)
+				}
+				var response struct{ Message string }
+				if err := json.Unmarshal(v.Response, &response); err != nil {
+					t.Fatal(err)
+				}
+				if slices.Contains(sameText, v.Name) {
+					texts++
+					if got := "error processing entry: " + err.Error(); got != response.Message {
+						t.Errorf("message\n got %s\nwant %s", got, response.Message)
+					}
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkGolden(t, v, e)
+		})
+	}
+	if texts != len(sameText) {
+		t.Errorf("%d messages compared, want %d", texts, len(sameText))
+	}
+}
+
+// checkCanonical checks that an accepted proposal has a body in canonical form.
+func checkCanonical(t *testing.T, proposed []byte) {
+	t.Helper()
+	e, err := Propose(proposed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jcs, err := jsoncanonicalizer.Transform(e.Body)
+	if err != nil || !bytes.Equal(jcs, e.Body) {
+		t.Errorf("not in canonical form: %v\n got %s\nwant %s", err, e.Body, jcs)
+	}
+}
+
+func checkGolden(t *testing.T, v vector, e *Entry) {
+	checkCanonical(t, v.Request)
+	if v.DecodedBody != "" && string(e.Body) != v.DecodedBody {
+		t.Errorf("body\n got %s\nwant %s", e.Body, v.DecodedBody)
+	}
+	h := sha256.Sum256(append([]byte{0}, e.Body...))
+	if leaf := hex.EncodeToString(h[:]); !bytes.Contains(v.Response, []byte(leaf)) {
+		t.Errorf("leaf hash %s is not in the answer", leaf)
+	}
+	keys, err := Keys(e.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	derivable := e.Keys
+	if strings.HasPrefix(v.Name, "dsse") {
+		derivable = slices.DeleteFunc(slices.Clone(e.Keys), func(k string) bool { return isStatementKey(k) })
+	}
+	if !slices.Equal(keys, derivable) {
+		t.Errorf("keys of the stored body\n got %q\nwant %q", keys, derivable)
+	}
+	if v.IndexKeys == nil {
+		return
+	}
+	// All of theirs are there, and the second spelling of a key hash is all
+	// that is added.
+	want := map[string]bool{}
+	for _, k := range v.IndexKeys {
+		want[strings.ToLower(k)] = true
+		if !slices.Contains(e.Keys, strings.ToLower(k)) {
+			t.Errorf("key %q is missing", k)
+		}
+	}
+	for _, k := range e.Keys {
+		plain, prefixed := strings.TrimPrefix(k, "sha256:"), "sha256:"+strings.TrimPrefix(k, "sha256:")
+		switch {
+		case want[k]:
+		case k == prefixed && want[plain], k == plain && want[prefixed] && keyHashes(t, v)[plain]:
+		default:
+			t.Errorf("key %q is more than was asked for", k)
+		}
+	}
+}
+
+// isStatementKey knows the subjects and materials of the in-toto statements in
+// the vectors: digests of one repeated digit.
+func isStatementKey(k string) bool {
+	_, d, ok := strings.Cut(k, ":")
+	return ok && strings.Trim(d, d[:1]) == ""
+}
+
+// keyHashes returns the plain hashes of the public keys in a dsse body.
+func keyHashes(t *testing.T, v vector) map[string]bool {
+	var body struct {
+		Spec struct {
+			Signatures []struct{ Verifier []byte }
+		}
+	}
+	if err := json.Unmarshal([]byte(v.DecodedBody), &body); err != nil {
+		t.Fatal(err)
+	}
+	hashes := map[string]bool{}
+	for _, s := range body.Spec.Signatures {
+		h := sha256.Sum256(s.Verifier)
+		hashes[hex.EncodeToString(h[:])] = true
+	}
+	return hashes
+}
+
+// What is stored may be proposed again, where the stored form has all it
+// needs, and gives the same bytes.
+func TestStoredFormIsStable(t *testing.T) {
+	for _, v := range vectors(t) {
+		if !v.accepted() || !strings.HasPrefix(v.Name, "hashedrekord") {
+			continue
+		}
+		e, err := Propose(v.Request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Propose(e.Body)
+		if err != nil || !bytes.Equal(again.Body, e.Body) || !slices.Equal(again.Keys, e.Keys) {
+			t.Errorf("%s: proposing the body: %v", v.Name, err)
+		}
+	}
+}
+
+// One request, one entry: no map order, no clock.
+func TestDeterministic(t *testing.T) {
+	for _, name := range []string{"dsse-two-sigs", "rekord-pgp", "hashedrekord-certchain"} {
+		v := vectorNamed(t, name)
+		first, err := Propose(v.Request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 1000 {
+			e, err := Propose(v.Request)
+			if err != nil || !bytes.Equal(e.Body, first.Body) || !slices.Equal(e.Keys, first.Keys) {
+				t.Fatalf("%s: another result for the same request: %v", name, err)
+			}
+			if testing.Short() {
+				break
+			}
+		}
+	}
+}

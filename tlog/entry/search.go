@@ -1,0 +1,41 @@
+package entry
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sigstack/sigstack/tlog/entry/sigkey"
+)
+
+// A keySet collects the search keys of one entry.
+type keySet struct {
+	keys []string
+	full bool // more than MaxKeys were added
+}
+
+// add adds keys in lower case. Empty keys and those that no query can hold are
+// left out.
+func (s *keySet) add(keys ...string) {
+	for _, k := range keys {
+		if k = strings.ToLower(k); k == "" || len(k) > MaxKeyLength {
+			continue
+		}
+		if len(s.keys) >= MaxKeys {
+			s.full = true
+			return
+		}
+		s.keys = append(s.keys, k)
+	}
+}
+
+func (s *keySet) addKey(k sigkey.Key) { s.add(sigkey.SearchKeys(k)...) }
+
+// sorted returns the keys, each once.
+func (s *keySet) sorted() ([]string, error) {
+	if s.full {
+		return nil, fmt.Errorf("entry has more than %d search keys", MaxKeys)
+	}
+	slices.Sort(s.keys)
+	return slices.Compact(s.keys), nil
+}
