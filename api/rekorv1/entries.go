@@ -1,0 +1,251 @@
+package rekorv1
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"path"
+	"slices"
+
+	"github.com/sigstack/sigstack/tlog"
+	"github.com/sigstack/sigstack/tlog/entry"
+	"github.com/sigstack/sigstack/tlog/rekor"
+)
+
+// create serves POST /api/v1/log/entries.
+func (h *handler) create(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r, h.cfg.MaxBody)
+	if err != nil {
+		return err
+	}
+	proposed, err := entry.Propose(body)
+	if err != nil {
+		return refusal(body, err)
+	}
+	e, err := h.cfg.Log.Create(r.Context(), proposed)
+	if err != nil {
+		var exists *rekor.ExistsError
+		if errors.As(err, &exists) {
+			w.Header().Set("Location", location(r, exists.UUID))
+		}
+		return err
+	}
+	header := w.Header()
+	header.Set("ETag", e.UUID) // bare: clients use it as a name
+	header.Set("Location", location(r, e.UUID))
+	send(w, http.StatusCreated, typeJSON, append(appendEntry(make([]byte, 0, entrySize(e)), e), '\n'))
+	return nil
+}
+
+// location returns the relative URL of an entry. The query of the request is
+// kept, because a gateway may route by it, but not a key that it may hold.
+func location(r *http.Request, uuid string) string {
+	l := pathEntries + "/" + uuid
+	if r.URL.RawQuery != "" {
+		query := r.URL.Query()
+		query.Del("apiKey")
+		if s := query.Encode(); s != "" {
+			l += "?" + s
+		}
+	}
+	return l
+}
+
+// refusal returns the problem with a proposed entry that is not taken.
+func refusal(proposed []byte, err error) error {
+	if kind := foreignKind(proposed, err); kind != "" {
+		return badRequest("error processing entry: entry kind '%s' is not enabled for submission on this server", kind)
+	}
+	if errors.Is(err, entry.ErrInvalid) {
+		return badRequest("error processing entry: %s", err)
+	}
+	return err
+}
+
+// isRekorKind says whether the protocol has a kind of entry. One that this
+// server does not take cannot be in its log.
+func isRekorKind(kind string) bool {
+	switch kind {
+	case "alpine", "cose", "dsse", "hashedrekord", "helm", "intoto", "jar", "rekord", "rfc3161", "rpm", "tuf":
+		return true
+	}
+	return false
+}
+
+// foreignKind returns the kind of a proposed entry that was refused because
+// its kind is not taken here, although the protocol has it; else "".
+func foreignKind(proposed []byte, err error) string {
+	var schema *entry.SchemaError
+	if !errors.As(err, &schema) || schema.Code != entry.CodeKind {
+		return ""
+	}
+	var kind string
+	if readDocument(proposed, []string{"kind"}, func(_ string, dec *json.Decoder) error { return dec.Decode(&kind) }) != nil || !isRekorKind(kind) {
+		return ""
+	}
+	return kind
+}
+
+// byIndex serves GET /api/v1/log/entries?logIndex=.
+func (h *handler) byIndex(w http.ResponseWriter, r *http.Request) error {
+	index, given, err := integer(r.URL.Query(), "logIndex", 0)
+	if err != nil {
+		return err
+	}
+	if !given {
+		return badShape(codeRequired, "logIndex in query is required")
+	}
+	e, err := h.cfg.Log.ByIndex(r.Context(), index)
+	return sendEntry(w, e, err)
+}
+
+// uuidPattern is what messages say of a UUID; rekor.IsID checks it.
+const uuidPattern = "^([0-9a-fA-F]{64}|[0-9a-fA-F]{80})$"
+
+// byUUID serves GET /api/v1/log/entries/{entryUUID}.
+func (h *handler) byUUID(w http.ResponseWriter, r *http.Request) error {
+	uuid := path.Base(path.Clean(r.URL.Path))
+	if !rekor.IsID(uuid) {
+		return badShape(codePattern, "entryUUID in path should match '%s'", uuidPattern)
+	}
+	e, err := h.cfg.Log.ByUUID(r.Context(), uuid)
+	return sendEntry(w, e, err)
+}
+
+// sendEntry answers with one entry, or passes on why not.
+func sendEntry(w http.ResponseWriter, e *rekor.LogEntry, err error) error {
+	if errors.Is(err, tlog.ErrNotFound) {
+		return errNotFound
+	}
+	if err != nil {
+		return err
+	}
+	send(w, http.StatusOK, typeJSON, append(appendEntry(make([]byte, 0, entrySize(e)), e), '\n'))
+	return nil
+}
+
+// maxItems bounds what one request may ask for.
+const maxItems = 10
+
+// A request for entries. Each list has at most maxItems elements.
+type retrieveRequest struct {
+	entries []json.RawMessage
+	uuids   []string
+	indexes []uint64
+}
+
+// parseRetrieve reads the body of a request for entries and checks its shape.
+func parseRetrieve(body []byte) (*retrieveRequest, error) {
+	if isBlank(body) {
+		return nil, badShape(codeRequired, "entry in body is required")
+	}
+	req := new(retrieveRequest)
+	err := readDocument(body, []string{"entries", "entryUUIDs", "logIndexes"}, func(name string, dec *json.Decoder) error {
+		return readArray(dec, name, func(i int, dec *json.Decoder) error {
+			switch name {
+			case "entries":
+				var raw json.RawMessage
+				err := dec.Decode(&raw)
+				req.entries = append(req.entries, raw)
+				return err
+			case "entryUUIDs":
+				var uuid string
+				if err := dec.Decode(&uuid); err != nil {
+					return err
+				}
+				if !rekor.IsID(uuid) {
+					return badShape(codePattern, "entryUUIDs.%d in body should match '%s'", i, uuidPattern)
+				}
+				req.uuids = append(req.uuids, uuid)
+				return nil
+			}
+			var index *int64
+			switch err := dec.Decode(&index); {
+			case err != nil:
+				return err
+			case index == nil:
+				return badShape(codeRequired, "logIndexes.%d in body is required", i)
+			case *index < 0:
+				return badShape(codeMinimum, "logIndexes.%d in body should be greater than or equal to 0", i)
+			}
+			req.indexes = append(req.indexes, uint64(*index))
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, malformed("entry", err)
+	}
+	if len(req.entries)+len(req.uuids)+len(req.indexes) > maxItems {
+		return nil, &problem{status: http.StatusUnprocessableEntity, code: http.StatusUnprocessableEntity,
+			message: "more than max allowed 10 entries in request"}
+	}
+	return req, nil
+}
+
+// retrieve serves POST /api/v1/log/entries/retrieve. Entries that are not in
+// the log are left out. Those named by a full UUID come first, then those named
+// by a leaf hash or a proposal, then those named by index.
+//
+// A proposal must verify, as if it were to be added. The body may be as large
+// as that of a submission, because it carries the same proposals.
+func (h *handler) retrieve(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r, h.cfg.MaxBody)
+	if err != nil {
+		return err
+	}
+	req, err := parseRetrieve(body)
+	if err != nil {
+		return err
+	}
+	var full, leaves []rekor.ID
+	for _, uuid := range req.uuids {
+		id, err := rekor.ParseID(uuid)
+		switch {
+		case err != nil:
+			return badRequest("invalid entryID %s: %s", uuid, err)
+		case id.Tree != 0:
+			full = append(full, id)
+		default:
+			leaves = append(leaves, id)
+		}
+	}
+	for _, raw := range req.entries {
+		proposed, err := entry.Propose(raw)
+		switch {
+		case foreignKind(raw, err) != "":
+			continue // cannot be in the log
+		case errors.Is(err, entry.ErrInvalid):
+			return badRequest("%s", err)
+		case err != nil:
+			return err
+		}
+		leaves = append(leaves, rekor.ID{Leaf: tlog.LeafHash(proposed.Body)})
+	}
+
+	b := []byte{'['}
+	add := func(e *rekor.LogEntry, err error) error {
+		if errors.Is(err, tlog.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = appendEntry(slices.Grow(b, entrySize(e)), e)
+		return nil
+	}
+	for _, id := range append(full, leaves...) {
+		if err := add(h.cfg.Log.ByUUID(r.Context(), id.String())); err != nil {
+			return err
+		}
+	}
+	for _, index := range req.indexes {
+		if err := add(h.cfg.Log.ByIndex(r.Context(), index)); err != nil {
+			return err
+		}
+	}
+	send(w, http.StatusOK, typeJSON, append(b, "]\n"...))
+	return nil
+}

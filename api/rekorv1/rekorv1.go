@@ -1,0 +1,206 @@
+// Package rekorv1 serves the REST API of Rekor v1 over a [rekor.Log].
+//
+//	GET  /api/v1/log                        size, root and checkpoint
+//	GET  /api/v1/log/publicKey?treeID=      the log's public key, PEM
+//	GET  /api/v1/log/proof?firstSize=&lastSize=&treeID=
+//	POST /api/v1/log/entries                add an entry
+//	GET  /api/v1/log/entries?logIndex=      fetch it by index
+//	GET  /api/v1/log/entries/{entryUUID}    or by UUID
+//	POST /api/v1/log/entries/retrieve       fetch up to 10 entries
+//	POST /api/v1/index/retrieve             search for UUIDs
+//	GET  /ping                              one dot
+//
+// What clients of this API depend on, and what is therefore promised:
+//
+//   - 201 means that the entry is durable and included in the checkpoint that
+//     comes with it. Its ETag is the UUID without quotes, equal to the one
+//     member name of the body: Go clients look the entry up by it.
+//   - A duplicate is 409 with a relative Location that can be fetched at once.
+//     A client that lost an answer posts again and follows it.
+//   - An entry that does not exist is 404 with an empty body.
+//   - The members of every answer are in alphabetical order. An empty proof is
+//     [], no inactive shards are null, the tree ID is a string, and all other
+//     integers are numbers.
+//   - Answers to GET must not be stored or transformed on the way: a proxy that
+//     compresses would also change the ETag.
+//   - Errors are {"code":n,"message":"..."}. Where a request has the wrong
+//     shape the status is 422 and the code says how: 601 type, 602 required,
+//     603 too long, 605 pattern, 606 enumeration, 609 minimum, 611 too many
+//     items, 612 too few. Bodies of errors that routing or validation find end
+//     without a newline, the others with one.
+//   - Log, store or signer trouble is 503 with Retry-After. Its cause is logged
+//     and not told.
+//
+// Requests are read as JSON with member names matched exactly: a member that
+// is there twice, or spelled in another case, is refused, and so are bytes
+// after the value. Unknown members are ignored.
+//
+// Where Rekor answers 500 to bad input (JSON that does not parse, the tree ID
+// 0), this server answers 400.
+package rekorv1
+
+import (
+	"log/slog"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sigstack/sigstack/tlog/rekor"
+)
+
+// Config is what New needs. Log and Status must be set.
+type Config struct {
+	Log *rekor.Log
+
+	// MaxBody bounds the body of a request that carries proposed entries, in
+	// bytes. A rekord entry is sent with its whole artifact. Zero means
+	// DefaultMaxBody.
+	MaxBody int64
+
+	// Status returns the HTTP status of an error of the domain.
+	Status func(error) int
+
+	Logger *slog.Logger // of the causes that clients are not told; nil logs nothing
+}
+
+// DefaultMaxBody is 32 MiB.
+const DefaultMaxBody = 32 << 20
+
+// maxQuery bounds the body of a search, in bytes. The longest sensible one
+// holds a public key.
+const maxQuery = 1 << 20
+
+// handler serves the API.
+type handler struct {
+	cfg    Config
+	routes map[string]route // by path; an entry's own path is added by find
+	entry  route
+}
+
+// A route is what one path can do.
+type route struct {
+	pattern  string
+	methods  map[string]func(http.ResponseWriter, *http.Request) error
+	produces string // media type of its answers
+}
+
+// allowed returns the methods of a route, sorted.
+func (rt route) allowed() []string {
+	var m []string
+	for name := range rt.methods {
+		m = append(m, name)
+	}
+	slices.Sort(m)
+	return m
+}
+
+const (
+	typeJSON = "application/json"
+	typePEM  = "application/x-pem-file"
+
+	pathEntries = "/api/v1/log/entries"
+)
+
+// New returns the handler of the API. Mount it at /api/v1/log, /api/v1/log/,
+// /api/v1/index/retrieve, /api/v1/index/retrieve/ and /ping. It sets the
+// request's Pattern to the template of the path, for metrics.
+func New(cfg Config) http.Handler {
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = DefaultMaxBody
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	h := &handler{cfg: cfg, routes: make(map[string]route)}
+	type methods = map[string]func(http.ResponseWriter, *http.Request) error
+	for _, rt := range []route{
+		{"/api/v1/log", methods{"GET": h.info}, typeJSON},
+		{"/api/v1/log/publicKey", methods{"GET": h.publicKey}, typePEM},
+		{"/api/v1/log/proof", methods{"GET": h.proof}, typeJSON},
+		{pathEntries, methods{"GET": h.byIndex, "POST": h.create}, typeJSON},
+		{pathEntries + "/retrieve", methods{"GET": h.byUUID, "POST": h.retrieve}, typeJSON},
+		{"/api/v1/index/retrieve", methods{"POST": h.search}, typeJSON},
+	} {
+		h.routes[rt.pattern] = rt
+	}
+	h.entry = route{pathEntries + "/{entryUUID}", methods{"GET": h.byUUID}, typeJSON}
+	return h
+}
+
+// ServeHTTP finds the route, settles what is common to all of them, and
+// renders the error of the one that was called.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Vary", "Origin")
+	if r.Header.Get("Origin") != "" {
+		header.Set("Access-Control-Allow-Origin", "*")
+	}
+	if r.Method == http.MethodOptions {
+		if r.Header.Get("Access-Control-Request-Method") != "" {
+			header.Set("Access-Control-Allow-Methods", "GET, POST")
+			header.Set("Access-Control-Allow-Headers", "Accept, Content-Type, X-Requested-With")
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	// Trailing and doubled slashes are tolerated, without a redirect.
+	clean := path.Clean("/" + r.URL.Path)
+	if clean == "/ping" {
+		h.ping(w, r)
+		return
+	}
+	rt, ok := h.find(clean)
+	if !ok {
+		h.fail(w, r, framework(http.StatusNotFound, http.StatusNotFound, "path %s was not found", cut(r.URL.EscapedPath())))
+		return
+	}
+	r.Pattern = rt.pattern
+	serve, ok := rt.methods[r.Method]
+	if !ok {
+		h.methodNotAllowed(w, r, rt.allowed())
+		return
+	}
+	if r.Method == http.MethodGet {
+		neverStore(header)
+	}
+	err := negotiate(r, rt.produces)
+	if err == nil {
+		err = serve(w, r)
+	}
+	if err != nil {
+		h.fail(w, r, err)
+	}
+}
+
+func (h *handler) find(clean string) (route, bool) {
+	if rt, ok := h.routes[clean]; ok {
+		return rt, true
+	}
+	uuid, ok := strings.CutPrefix(clean, pathEntries+"/")
+	return h.entry, ok && !strings.Contains(uuid, "/")
+}
+
+// ping tells probes that somebody listens; it asks nothing of the log.
+func (h *handler) ping(w http.ResponseWriter, r *http.Request) {
+	r.Pattern = "/ping"
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.methodNotAllowed(w, r, []string{"GET", "HEAD"})
+		return
+	}
+	send(w, http.StatusOK, "text/plain", []byte("."))
+}
+
+func (h *handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allowed []string) {
+	list := strings.Join(allowed, ",")
+	w.Header().Set("Allow", list)
+	h.fail(w, r, framework(http.StatusMethodNotAllowed, http.StatusMethodNotAllowed, "method %s is not allowed, but [%s] are", cut(r.Method), list))
+}
+
+// neverStore keeps caches and proxies from keeping or changing an answer.
+func neverStore(header http.Header) {
+	header.Set("Cache-Control", "no-cache, no-store, no-transform, must-revalidate, private, max-age=0")
+	header.Set("Expires", "Thu, 01 Jan 1970 00:00:00 GMT")
+	header.Set("Pragma", "no-cache")
+	header.Set("X-Accel-Expires", "0")
+}
