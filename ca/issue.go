@@ -1,0 +1,221 @@
+package ca
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Issue makes one certificate. When it returns without an error, the
+// precertificate is in the CT log, the certificate carries the log's SCT and the
+// audit row is durable. Errors are of type *Error, of the class ErrRequest,
+// ErrUnavailable or none.
+func (c *CA) Issue(ctx context.Context, req Request) (*Issued, error) {
+	if !req.Identity.Valid() {
+		return nil, broken(msgInternal, errors.New("the identity does not come from the token verifier"))
+	}
+	if !req.Key.provenFor(req.Identity) {
+		return nil, broken(msgInternal, errors.New("the key was not proven for this identity"))
+	}
+
+	// Profile. Everything that both certificates share is fixed here, so that
+	// nothing can differ between them but the last extension.
+	now := c.now().UTC().Truncate(time.Second)
+	if err := c.chain.covers(now, now.Add(c.lifetime)); err != nil {
+		return nil, unavailable(msgBackend, err)
+	}
+	serial, err := newSerial(c.rand)
+	if err != nil {
+		return nil, unavailable(msgBackend, err)
+	}
+	p := &profile{
+		chain:     c.chain,
+		serial:    serial,
+		notBefore: now,
+		notAfter:  now.Add(c.lifetime),
+		key:       req.Key,
+		san:       req.Identity.SAN(),
+		values:    req.Identity.Extensions(),
+	}
+	precertTBS, err := p.tbs(poison())
+	if err != nil {
+		return nil, refused(msgIdentity, err)
+	}
+
+	// Lint and sign the precertificate.
+	linted, err := lint(precertTBS, p, nil)
+	if err != nil {
+		return nil, broken(msgInternal, fmt.Errorf("precertificate: %w", err))
+	}
+	precert, err := linted.sign(c.chain, c.rand)
+	if err != nil {
+		return nil, unavailable(msgBackend, fmt.Errorf("precertificate: %w", err))
+	}
+
+	// Log. A context error here may hide that the entry was added; that leaves
+	// an orphan precertificate, which is allowed, and no certificate.
+	logCtx, cancel := context.WithTimeout(ctx, logTimeout)
+	defer cancel()
+	sct, err := c.log.AddPreChain(logCtx, precert, c.chain.DER())
+	if err != nil {
+		return nil, unavailable(msgLog, err)
+	}
+	stamp, err := c.logKey.verifySCT(sct, precertTBS, c.chain, c.now())
+	if err != nil {
+		return nil, unavailable(msgLog, fmt.Errorf("the log's SCT: %w", err))
+	}
+
+	// Lint the certificate, compare it with what was logged, sign it.
+	list, err := sctList(sct)
+	if err != nil {
+		return nil, unavailable(msgLog, err)
+	}
+	finalTBS, err := p.tbs(list)
+	if err != nil {
+		return nil, broken(msgInternal, err)
+	}
+	if linted, err = lint(finalTBS, p, sct); err != nil {
+		return nil, broken(msgInternal, fmt.Errorf("certificate: %w", err))
+	}
+	if err := correspond(precertTBS, finalTBS); err != nil {
+		return nil, broken(msgInternal, err)
+	}
+	leaf, err := linted.sign(c.chain, c.rand)
+	if err != nil {
+		return nil, unavailable(msgBackend, fmt.Errorf("certificate: %w", err))
+	}
+
+	// Audit. The certificate exists now, so its row is written even if the
+	// client has hung up.
+	record := Record{
+		Serial:            fmt.Sprintf("%x", serial),
+		SAN:               p.san,
+		Issuer:            p.values.Issuer,
+		Subject:           req.Identity.Subject(),
+		Token:             req.Identity.Audit(),
+		NotBefore:         p.notBefore,
+		NotAfter:          p.notAfter,
+		SCTTime:           stamp.time,
+		PublicKeySHA256:   sha256DER(req.Key.spki),
+		CertificateSHA256: sha256DER(leaf),
+		PrecertLeafHash:   stamp.leafHash,
+		RequestID:         req.RequestID,
+	}
+	auditCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
+	defer cancel()
+	if err := c.audit.Record(auditCtx, record); err != nil {
+		return nil, unavailable(msgAudit, err)
+	}
+	return &Issued{Leaf: leaf, Chain: c.chain.DER(), SCT: sct, Audit: record}, nil
+}
+
+// newSerial returns a serial number of exactly 20 octets, the most that RFC
+// 5280, section 4.1.2.2 allows: positive, with 158 random bits.
+func newSerial(random io.Reader) (*big.Int, error) {
+	b := make([]byte, 20)
+	if _, err := io.ReadFull(random, b); err != nil {
+		return nil, fmt.Errorf("no randomness for a serial number: %w", err)
+	}
+	b[0] = b[0]&0x3f | 0x40
+	return new(big.Int).SetBytes(b), nil
+}
+
+// A lintedTBS is a TBSCertificate that passed every lint. Only lint makes one,
+// and it can be signed once.
+type lintedTBS struct {
+	der    []byte
+	signed atomic.Bool
+}
+
+// sign is the only function that uses the CA's key. It returns the certificate
+// in DER after it has verified the new signature by the issuer's certificate: a
+// key module that answers nonsense must not be heard outside.
+func (t *lintedTBS) sign(chain *Chain, random io.Reader) ([]byte, error) {
+	if !t.signed.CompareAndSwap(false, true) {
+		return nil, errors.New("this TBSCertificate was signed before")
+	}
+	alg := chain.algorithm
+	h := alg.hash.New()
+	h.Write(t.der)
+	signature, err := chain.signer.Sign(random, h.Sum(nil), alg.hash)
+	if err != nil {
+		return nil, fmt.Errorf("signer: %w", err)
+	}
+	der, err := assemble(t.der, alg, signature)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("the signed certificate does not parse: %w", err)
+	}
+	if !bytes.Equal(cert.RawTBSCertificate, t.der) {
+		return nil, errors.New("the signed certificate is not the one that was linted")
+	}
+	if err := cert.CheckSignatureFrom(chain.certs[0]); err != nil {
+		return nil, fmt.Errorf("the signer's signature does not verify: %w", err)
+	}
+	return der, nil
+}
+
+// assemble puts a TBSCertificate and its signature together (RFC 5280, section
+// 4.1).
+func assemble(tbs []byte, alg algorithm, signature []byte) ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(tbs)
+		alg.add(b)
+		b.AddASN1BitString(signature)
+	})
+	return b.Bytes()
+}
+
+// An algorithm is how an issuing key signs certificates.
+type algorithm struct {
+	name x509.SignatureAlgorithm
+	oid  []int
+	null bool // parameters are NULL (RSA, RFC 4055) instead of absent (ECDSA, RFC 5758)
+	hash crypto.Hash
+}
+
+// algorithmOf chooses by the key: the hash fits the curve, and RSA keys use
+// PKCS #1 v1.5 with SHA-256. Ed25519 is not here because clients in JavaScript
+// do not know it in a certificate chain.
+func algorithmOf(key crypto.PublicKey) (algorithm, error) {
+	if _, ok := key.(*rsa.PublicKey); ok {
+		return algorithm{name: x509.SHA256WithRSA, oid: []int{1, 2, 840, 113549, 1, 1, 11}, null: true, hash: crypto.SHA256}, nil
+	}
+	ecdsaWith := func(name x509.SignatureAlgorithm, last int, h crypto.Hash) (algorithm, error) {
+		return algorithm{name: name, oid: []int{1, 2, 840, 10045, 4, 3, last}, hash: h}, nil
+	}
+	switch curveName(key) {
+	case "P-256":
+		return ecdsaWith(x509.ECDSAWithSHA256, 2, crypto.SHA256)
+	case "P-384":
+		return ecdsaWith(x509.ECDSAWithSHA384, 3, crypto.SHA384)
+	case "P-521":
+		return ecdsaWith(x509.ECDSAWithSHA512, 4, crypto.SHA512)
+	}
+	return algorithm{}, fmt.Errorf("an issuing key of type %T cannot be used: ECDSA P-256, P-384, P-521 or RSA is needed", key)
+}
+
+// add writes the AlgorithmIdentifier.
+func (a algorithm) add(b *cryptobyte.Builder) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(a.oid)
+		if a.null {
+			b.AddASN1NULL()
+		}
+	})
+}
