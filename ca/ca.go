@@ -91,6 +91,9 @@ type CTLog interface {
 	// AddPreChain appends a precertificate. The chain is the certificate that
 	// signed it and that one's parents up to the root, all in DER.
 	//
+	// It refuses a precertificate whose signature does not verify with the first
+	// certificate of the chain.
+	//
 	// When it returns, the entry is durable and included in a published tree
 	// head. The answer is a TLS-encoded SignedCertificateTimestamp (RFC 6962,
 	// section 3.2): version 1 byte, log id 32 bytes, timestamp uint64 in

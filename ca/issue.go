@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/rsa"
@@ -63,7 +62,8 @@ func (c *CA) Issue(ctx context.Context, req Request) (*Issued, error) {
 		return nil, unavailable(msgBackend, fmt.Errorf("precertificate: %w", err))
 	}
 
-	// Log. A context error here may hide that the entry was added; that leaves
+	// Log. The log verifies the precertificate's signature before it takes it, so
+	// that is not done twice. A context error here may hide that the entry was added; that leaves
 	// an orphan precertificate, which is allowed, and no certificate.
 	logCtx, cancel := context.WithTimeout(ctx, logTimeout)
 	defer cancel()
@@ -92,6 +92,9 @@ func (c *CA) Issue(ctx context.Context, req Request) (*Issued, error) {
 		return nil, broken(msgInternal, err)
 	}
 	leaf, err := linted.sign(c.chain, c.rand)
+	if err == nil {
+		err = c.chain.signed(leaf)
+	}
 	if err != nil {
 		return nil, unavailable(msgBackend, fmt.Errorf("certificate: %w", err))
 	}
@@ -139,8 +142,9 @@ type lintedTBS struct {
 }
 
 // sign is the only function that uses the CA's key. It returns the certificate
-// in DER after it has verified the new signature by the issuer's certificate: a
-// key module that answers nonsense must not be heard outside.
+// in DER. Its signature is not verified yet: a key module that answers nonsense
+// must not be heard outside, so the log does that for a precertificate, and
+// Chain.signed for a certificate.
 func (t *lintedTBS) sign(chain *Chain, random io.Reader) ([]byte, error) {
 	if !t.signed.CompareAndSwap(false, true) {
 		return nil, errors.New("this TBSCertificate was signed before")
@@ -152,21 +156,19 @@ func (t *lintedTBS) sign(chain *Chain, random io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signer: %w", err)
 	}
-	der, err := assemble(t.der, alg, signature)
-	if err != nil {
-		return nil, err
-	}
+	return assemble(t.der, alg, signature)
+}
+
+// signed verifies that a certificate was signed by the issuing certificate's key.
+func (c *Chain) signed(der []byte) error {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("the signed certificate does not parse: %w", err)
+		return fmt.Errorf("the signed certificate does not parse: %w", err)
 	}
-	if !bytes.Equal(cert.RawTBSCertificate, t.der) {
-		return nil, errors.New("the signed certificate is not the one that was linted")
+	if err := cert.CheckSignatureFrom(c.certs[0]); err != nil {
+		return fmt.Errorf("the signer's signature does not verify: %w", err)
 	}
-	if err := cert.CheckSignatureFrom(chain.certs[0]); err != nil {
-		return nil, fmt.Errorf("the signer's signature does not verify: %w", err)
-	}
-	return der, nil
+	return nil
 }
 
 // assemble puts a TBSCertificate and its signature together (RFC 5280, section

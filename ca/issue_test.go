@@ -420,7 +420,7 @@ func TestTrouble(t *testing.T) {
 		}, msgBackend, 1},
 		{"signer lies first", func(w *world) {
 			w.signer.change = func(b []byte) ([]byte, error) { return flip(-1)(b), nil }
-		}, msgBackend, 0},
+		}, msgLog, 0}, // it is the log that notices
 		{"signer lies second", func(w *world) {
 			w.signer.at, w.signer.change = 1, func(b []byte) ([]byte, error) { return flip(-1)(b), nil }
 		}, msgBackend, 1},

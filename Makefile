@@ -1,0 +1,69 @@
+# sigstack: `make run` builds and serves it, `make test` tests everything.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+BIN   := bin/sigstack
+TOOLS := $(CURDIR)/.tools/bin
+# How long each fuzz target runs in `make fuzz`.
+FUZZTIME ?= 1m
+
+.PHONY: run build test lint proto-check unit race e2e bench fuzz proto tools vuln clean
+
+## run: build, and serve with embedded storage and a development issuer
+run: build
+	exec $(BIN) serve --dev
+
+## build: the one binary, static
+build:
+	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/sigstack
+
+## test: everything, after installing what the tests need
+test: tools lint proto-check unit race e2e
+
+## tools: Debian packages and pinned clients that the tests use
+tools:
+	scripts/debian.sh
+	scripts/tools.sh
+
+## lint: formatting, vet, staticcheck
+lint:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)" || { echo "run gofmt -w on these"; exit 1; }
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+
+## proto-check: the committed generated code is what the .proto files give
+proto-check:
+	scripts/proto.sh --check
+
+## unit: unit and conformance tests, to their full sizes
+unit:
+	go test $$(go list ./... | grep -v /test/e2e)
+
+## race: the same under the race detector, to smaller sizes
+race:
+	go test -race -short $$(go list ./... | grep -v -e /test/e2e -e /test/bench)
+
+## e2e: real clients against the real binary
+e2e:
+	go test -count=1 ./test/e2e/...
+
+## bench: latencies of the whole stack and of its parts
+bench:
+	go test -run '^$$' -bench . -benchtime 5s ./test/bench ./storage/sqlite ./ca ./tlog/entry
+
+## fuzz: each fuzz target for FUZZTIME
+fuzz:
+	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+## proto: generated code from the .proto files, byte for byte what is committed
+proto:
+	scripts/proto.sh
+
+## vuln: known vulnerabilities in what is linked (needs its database)
+vuln:
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+clean:
+	rm -rf bin .tools

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sigstack/sigstack/ca"
+	"github.com/sigstack/sigstack/trust"
+	"github.com/sigstack/sigstack/trust/keys"
+)
+
+// A keyring holds every key that the server signs with, opened once.
+type keyring struct {
+	chain   *ca.Chain
+	certs   []*x509.Certificate // of the chain, issuing first
+	ctlog   crypto.Signer
+	rekorV1 crypto.Signer
+	tuf     trust.RoleKeys
+	issuer  crypto.Signer // of the development issuer, nil without it
+}
+
+// makeKeys makes what the data directory lacks of the keys that are not
+// configured to lie elsewhere, and the CA's certificates. It replaces nothing,
+// and it does not make a root key again that was moved offline.
+func makeKeys(c *Config, now time.Time) (made []string, err error) {
+	dir := filepath.Join(c.DataDir, "keys")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	create := func(name string, kind keys.Kind) (crypto.Signer, error) {
+		signer, created, err := keys.OpenOrCreate(filepath.Join(dir, name), kind)
+		if created {
+			made = append(made, filepath.Join(dir, name))
+		}
+		return signer, err
+	}
+	hasTUF, err := exists(filepath.Join(c.DataDir, "tuf", "1.root.json"))
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range []struct {
+		name   string
+		kind   keys.Kind
+		needed bool
+	}{
+		{ctlogKey, keys.P256, c.Keys.CTLog == ""},
+		{rekorV1Key, keys.P256, c.Keys.RekorV1 == ""},
+		{tufRootKey, keys.P256, c.Keys.TUFRoot == "" && !hasTUF},
+		{tufTargetsKey, keys.P256, c.Keys.TUFTargets == ""},
+		{tufSnapshotKey, keys.P256, c.Keys.TUFSnapshot == ""},
+		{tufTimestampKey, keys.P256, c.Keys.TUFTimestamp == ""},
+		{issuerKey, keys.RSA2048, c.Dev},
+	} {
+		if k.needed {
+			if _, err := create(k.name, k.kind); err != nil {
+				return made, err
+			}
+		}
+	}
+	chainFile := filepath.Join(dir, caChain)
+	hasChain, err := exists(chainFile)
+	if err != nil || hasChain || c.Keys.CA != "" || c.CA.Chain != "" {
+		return made, err // the CA is there, or comes from elsewhere as a whole
+	}
+	kind := keys.P384
+	if c.CA.KeyType == "p256" {
+		kind = keys.P256
+	}
+	root, err := create(caRootKey, kind)
+	if err != nil {
+		return made, err
+	}
+	intermediate, err := create(caKey, kind)
+	if err != nil {
+		return made, err
+	}
+	certs, err := ca.CreateHierarchy(cmp.Or(c.CA.Organization, c.Operator), root, intermediate, now)
+	if err != nil {
+		return made, err
+	}
+	var text bytes.Buffer
+	for _, cert := range certs {
+		if err := pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}); err != nil {
+			return made, err
+		}
+	}
+	if err := writeFile(chainFile, text.Bytes()); err != nil {
+		return made, err
+	}
+	return append(made, chainFile), nil
+}
+
+func exists(name string) (bool, error) {
+	_, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// The names of what makeKeys makes, below <data-dir>/keys.
+const (
+	caRootKey       = "ca-root.pem" // needed again only for the next intermediate: keep it offline
+	caKey           = "ca.pem"
+	caChain         = "ca-chain.pem"
+	ctlogKey        = "ctlog.pem"
+	rekorV1Key      = "rekorv1.pem"
+	tufRootKey      = "tuf-root.pem"
+	tufTargetsKey   = "tuf-targets.pem"
+	tufSnapshotKey  = "tuf-snapshot.pem"
+	tufTimestampKey = "tuf-timestamp.pem"
+	issuerKey       = "dev-issuer.pem"
+)
+
+// openKeys opens all keys.
+func openKeys(ctx context.Context, c *Config) (*keyring, error) {
+	dir := filepath.Join(c.DataDir, "keys")
+	k := &keyring{}
+	open := func(to *crypto.Signer, configured, name string) error {
+		signer, err := keys.Open(ctx, cmp.Or(configured, "file:"+filepath.Join(dir, name)))
+		if errors.Is(err, fs.ErrNotExist) && configured == "" {
+			if name == tufRootKey {
+				return nil // offline; the repository says so where it needs it
+			}
+			return fmt.Errorf("%w; make the keys with `sigstack init`, or name the key in the configuration", err)
+		}
+		*to = signer
+		return err
+	}
+	var issuing crypto.Signer
+	err := errors.Join(
+		open(&issuing, c.Keys.CA, caKey),
+		open(&k.ctlog, c.Keys.CTLog, ctlogKey),
+		open(&k.rekorV1, c.Keys.RekorV1, rekorV1Key),
+		open(&k.tuf.Root, c.Keys.TUFRoot, tufRootKey),
+		open(&k.tuf.Targets, c.Keys.TUFTargets, tufTargetsKey),
+		open(&k.tuf.Snapshot, c.Keys.TUFSnapshot, tufSnapshotKey),
+		open(&k.tuf.Timestamp, c.Keys.TUFTimestamp, tufTimestampKey),
+	)
+	if c.Dev && err == nil {
+		err = open(&k.issuer, "", issuerKey)
+	}
+	if err != nil {
+		return nil, err
+	}
+	chainFile := cmp.Or(c.CA.Chain, filepath.Join(dir, caChain))
+	if k.certs, err = readCertificates(chainFile); err != nil {
+		return nil, fmt.Errorf("reading the CA's certificates: %w", err)
+	}
+	if k.chain, err = ca.NewChain(k.certs, issuing); err != nil {
+		return nil, fmt.Errorf("the CA's chain in %s: %w", chainFile, err)
+	}
+	return k, nil
+}
+
+func readCertificates(file string) ([]*x509.Certificate, error) {
+	rest, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var certs []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("%s: has a PEM block %q, want only CERTIFICATE blocks", file, block.Type)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, fmt.Errorf("%s: has no PEM certificate", file)
+	}
+	return certs, nil
+}
+
+// writeFile writes a new file, whole and durable or not at all.
+func writeFile(name string, data []byte) (err error) {
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	return dir.Sync()
+}
+
+func initCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make the keys and the CA's certificates that the data directory lacks",
+		Long: `init makes what "sigstack serve" needs and the data directory lacks: the keys of
+the CA, the logs and the TUF roles, and the CA's root and intermediate
+certificates. It replaces nothing, and lists what it made.
+
+ca-root.pem and tuf-root.pem sign rarely; back them up. ca-root.pem is not
+opened by the server: move it offline.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := loadConfig(cmd)
+			if err != nil {
+				return err
+			}
+			made, err := makeKeys(&c, time.Now())
+			for _, name := range made {
+				fmt.Fprintln(cmd.OutOrStdout(), name)
+			}
+			return err
+		},
+	}
+	configFlags(cmd)
+	return cmd
+}

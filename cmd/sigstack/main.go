@@ -1,0 +1,76 @@
+// Command sigstack is a complete self-hosted Sigstore in one process: the
+// certificate authority (Fulcio API), its CT log, the transparency log (Rekor
+// API), the TUF repository that clients take their trust from, and for
+// development an OIDC issuer.
+//
+// This package reads the configuration, opens the keys, and wires the
+// components; nothing else in the module does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// Exit codes.
+const (
+	exitOK       = 0
+	exitFindings = 1 // fsck found something
+	exitError    = 2
+)
+
+// errFindings makes a command that did its work end with exitFindings.
+var errFindings = errors.New("there are findings")
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:           "sigstack",
+		Short:         "A complete self-hosted Sigstore in one binary",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(
+		serveCommand(), initCommand(), tokenCommand(), clientConfigCommand(), fsckCommand(),
+		&cobra.Command{
+			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "sigstack", version())
+				return err
+			},
+		})
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	switch err := root.ExecuteContext(ctx); {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errFindings):
+		return exitFindings
+	default:
+		fmt.Fprintln(stderr, "sigstack:", err)
+		return exitError
+	}
+}
+
+// version is that of the module, as the go command stamped it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// command runs sigstack and returns its exit code and output.
+func command(t *testing.T, args ...string) (int, string, string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), args, &stdout, &stderr)
+	return code, stdout.String(), stderr.String()
+}
+
+func TestBadConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	file := func(text string) string {
+		name := filepath.Join(dir, "sigstack.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	for name, test := range map[string]struct {
+		args []string
+		file string
+		want string
+	}{
+		"unknown key":        {file: "lisen: localhost:1\n", want: "lisen"},
+		"unknown nested key": {file: "ca: {colour: red}\n", want: "colour"},
+		"wrong type":         {file: "dev: perhaps\n", want: "dev"},
+		"not YAML":           {file: "{", want: "reading configuration"},
+		"missing file":       {args: []string{"--config", filepath.Join(dir, "none.yaml")}, want: "no such file"},
+		"no issuer":          {want: "oidc-issuers: none is configured"},
+		"listen":             {args: []string{"--dev", "--listen", "8080"}, want: "not host:port"},
+		"ops-listen":         {args: []string{"--dev", "--ops-listen", "x"}, want: "ops-listen"},
+		"dev on the network": {args: []string{"--dev", "--listen", "0.0.0.0:0"}, want: "loopback only"},
+		"url with path":      {args: []string{"--dev", "--url", "https://example.com/sigstore"}, want: "without path"},
+		"url with slash":     {args: []string{"--dev", "--url", "https://example.com/"}, want: "without path"},
+		"url scheme":         {args: []string{"--dev", "--url", "ftp://example.com"}, want: "http(s)"},
+		"key type":           {args: []string{"--dev"}, file: "ca: {key-type: rsa}\n", want: "neither p384 nor p256"},
+		"log level":          {args: []string{"--dev"}, file: "log-level: loud\n", want: "log-level"},
+		"entry limit":        {args: []string{"--dev"}, file: "rekor: {max-entry-bytes: 1}\n", want: "max-entry-bytes"},
+		"unknown flag":       {args: []string{"--verbose"}, want: "unknown flag"},
+		"argument":           {args: []string{"now"}, want: "unknown command"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"serve", "--data-dir", filepath.Join(dir, "data")}, test.args...)
+			if test.file != "" {
+				args = append(args, "--config", file(test.file))
+			}
+			code, _, stderr := command(t, args...)
+			if code != exitError || !strings.Contains(stderr, test.want) {
+				t.Fatalf("exit code %d, %q; want %d and %q", code, stderr, exitError, test.want)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "data")); err == nil {
+				t.Fatal("a data directory was made")
+			}
+		})
+	}
+}
+
+func TestProductionWantsKeys(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "sigstack.yaml")
+	text := "oidc-issuers: {login: {issuer-url: https://login.example.com, type: email}}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--config", config, "--data-dir", filepath.Join(t.TempDir(), "data"), "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--url", "https://sigstore.example.com"}
+	code, _, stderr := command(t, append([]string{"serve"}, args...)...)
+	if code != exitError || !strings.Contains(stderr, "sigstack init") {
+		t.Fatalf("serve without keys: exit code %d, %q", code, stderr)
+	}
+	code, stdout, stderr := command(t, append([]string{"init"}, args...)...)
+	if code != exitOK || !strings.Contains(stdout, "ca-chain.pem") {
+		t.Fatalf("init: exit code %d, %q, %q", code, stdout, stderr)
+	}
+	for _, name := range strings.Fields(stdout) {
+		info, err := os.Stat(name)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	if code, stdout, stderr = command(t, append([]string{"init"}, args...)...); code != exitOK || stdout != "" {
+		t.Fatalf("init again: exit code %d, made %q, %q", code, stdout, stderr)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, args := range [][]string{
+		{"nonsense"},
+		{"token", "--url", "http://127.0.0.1:1"},
+		{"token", "--email", "a@example.com", "--github", "acme/widget"},
+		{"client-config"},
+		{"client-config", "telnet"},
+		{"client-config", "cosign3", "--url", "example.com"},
+		{"client-config", "cosign3", "--url", "http://127.0.0.1:1"},
+	} {
+		if code, _, stderr := command(t, args...); code != exitError || stderr == "" {
+			t.Errorf("%q: exit code %d, %q", args, code, stderr)
+		}
+	}
+	if code, stdout, _ := command(t, "version"); code != exitOK || !strings.HasPrefix(stdout, "sigstack ") {
+		t.Errorf("version: exit code %d, %q", code, stdout)
+	}
+}
