@@ -317,7 +317,8 @@ func (s *server) checks() map[string]ops.Check {
 			}
 			return nil
 		},
-		"ca": s.caReady,
+		"ca":    s.caReady,
+		"audit": s.audit.Ready,
 	}
 }
 

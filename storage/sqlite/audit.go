@@ -37,6 +37,12 @@ func (a *Audit) Add(ctx context.Context, at time.Time, serial string, record []b
 	return err
 }
 
+// Ready says whether the file can be read.
+func (a *Audit) Ready(ctx context.Context) error {
+	var n int64
+	return a.db.read.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM audit LIMIT 1)").Scan(&n)
+}
+
 // Records calls f with each record, oldest first, until f returns an error.
 func (a *Audit) Records(ctx context.Context, f func(serial string, record []byte) error) error {
 	rows, err := a.db.read.QueryContext(ctx, "SELECT serial, record FROM audit ORDER BY seq")
