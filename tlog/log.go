@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sigstack/sigstack/tlog/checkpoint"
+	"github.com/sigstack/sigstack/tlog/failpoint"
 )
 
 // Options are what a Log needs beside its Store.
@@ -335,7 +336,13 @@ func (l *Log) commit(ctx context.Context, batch []*pending) (*Tree, error) {
 	for i, p := range batch {
 		leaves[i] = *p.leaf
 	}
+	if err := failpoint.Hit(failpoint.Append); err != nil {
+		return nil, unavailable("%w", err)
+	}
 	placed, head, err := l.store.Append(ctx, leaves)
+	if err == nil {
+		err = failpoint.Hit(failpoint.Appended)
+	}
 	if errors.Is(err, ErrClock) {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -409,6 +416,9 @@ func (t *Tree) extend(batch []*pending, head Head) (*Tree, bool) {
 // checkpoint that was ever signed, and publishes it.
 func (l *Log) load(ctx context.Context) (*Tree, error) {
 	head, err := l.store.Head(ctx)
+	if err == nil {
+		err = failpoint.Hit(failpoint.LoadHead)
+	}
 	if err != nil {
 		return nil, unavailable("reading the head: %w", err)
 	}
@@ -432,6 +442,9 @@ func (l *Log) load(ctx context.Context) (*Tree, error) {
 	if e.root() != head.Root {
 		return nil, fmt.Errorf("%w: the tiles of the store lead to root %x at size %d, its head says %x", ErrIntegrity, e.root(), head.Size, head.Root)
 	}
+	if err := failpoint.Hit(failpoint.LoadTiles); err != nil {
+		return nil, unavailable("%w", err)
+	}
 	tree := &Tree{Head: head, edge: e, tiles: l.tiles}
 	root, err := tree.RootAt(ctx, l.last.Size)
 	if err != nil {
@@ -445,8 +458,20 @@ func (l *Log) load(ctx context.Context) (*Tree, error) {
 
 // publish signs a tree, remembers that, and shows it to everybody.
 func (l *Log) publish(t *Tree) error {
+	if err := failpoint.Hit(failpoint.Sign); err != nil {
+		return unavailable("%w", err)
+	}
+	failpoint.Flip(failpoint.SignedTree, t.Root[:])
 	note, err := l.opts.Signer.Sign(t.Size, t.Root)
 	if err != nil {
+		return unavailable("%w", err)
+	}
+	// A bit that flipped in memory must not be published: what was signed has
+	// to be, once more, what follows from the edge.
+	if t.Size != t.edge.size || t.Root != t.edge.root() {
+		return fmt.Errorf("%w: the checkpoint that was signed is not of the tree with size %d and root %x", ErrIntegrity, t.edge.size, t.edge.root())
+	}
+	if err := failpoint.Hit(failpoint.Signed); err != nil {
 		return unavailable("%w", err)
 	}
 	// Once the memory is written the checkpoint counts as signed: if anything
@@ -455,10 +480,13 @@ func (l *Log) publish(t *Tree) error {
 	if err := l.memory.write(note); err != nil {
 		return unavailable("writing the second memory: %w", err)
 	}
+	if err := failpoint.Hit(failpoint.Remembered); err != nil {
+		return unavailable("%w", err)
+	}
 	t.Checkpoint = note
 	l.published.Store(t)
 	l.stale = false
-	return nil
+	return failpoint.Hit(failpoint.Published)
 }
 
 // check says whether a batch could be committed on top of t.

@@ -32,6 +32,7 @@ import (
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/ct"
+	"github.com/sigstack/sigstack/tlog/failpoint"
 	"github.com/sigstack/sigstack/tlog/rekor"
 	"github.com/sigstack/sigstack/trust"
 )
@@ -86,7 +87,7 @@ func serve(ctx context.Context, c *Config, stdout, stderr io.Writer) (err error)
 		config:  c,
 		logger:  slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
 		metrics: newRegistry(),
-		now:     time.Now,
+		now:     failpoint.Now, // time.Now, but in fault tests
 	}
 	s.requests = api.NewMetrics(s.metrics)
 	defer func() { err = errors.Join(err, s.close()) }()

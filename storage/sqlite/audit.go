@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"time"
+
+	"github.com/sigstack/sigstack/tlog/failpoint"
 )
 
 // An Audit is the audit log of the CA: one row for each certificate.
@@ -31,6 +33,9 @@ func OpenAudit(path string) (*Audit, error) {
 // is an error.
 func (a *Audit) Add(ctx context.Context, at time.Time, serial string, record []byte) error {
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.AuditRecord); err != nil {
 		return err
 	}
 	_, err := a.insert.Exec(at.UnixNano(), serial, string(record))

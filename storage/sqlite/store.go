@@ -25,6 +25,7 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 
 	"github.com/sigstack/sigstack/tlog"
+	"github.com/sigstack/sigstack/tlog/failpoint"
 )
 
 // tileWidth is the width of a full tile, tileHeight its height.
@@ -205,12 +206,21 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		return nil, tlog.Head{}, err
 	}
 	defer tx.Rollback()
+	if err := failpoint.Hit(failpoint.Begin); err != nil {
+		return nil, tlog.Head{}, err
+	}
 	placed, err := s.insertAll(tx, t, leaves, now)
+	if err == nil {
+		err = failpoint.Hit(failpoint.Commit)
+	}
 	if err != nil {
 		return nil, tlog.Head{}, err
 	}
 	if err := tx.Commit(); err != nil {
 		return nil, tlog.Head{}, fmt.Errorf("committing: %w", err)
+	}
+	if err := failpoint.Hit(failpoint.Committed); err != nil {
+		return nil, tlog.Head{}, err
 	}
 	s.tip = t
 	return placed, t.head, nil
@@ -257,6 +267,9 @@ func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time)
 	}
 	if t.size() == before {
 		return placed, nil
+	}
+	if err := failpoint.Hit(failpoint.Insert); err != nil {
+		return nil, err
 	}
 	// The partial tiles that the batch has touched.
 	for level, hashes := range t.tiles {
