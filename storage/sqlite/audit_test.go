@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,23 @@ func TestAudit(t *testing.T) {
 	if err := a.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
+	// Many at once share transactions; each answer is the row's own.
+	results := make(chan error, 200)
+	for n := range cap(results) {
+		go func() {
+			serial := fmt.Sprintf("f%d", n%100) // each serial twice
+			results <- a.Add(t.Context(), now, serial, []byte(`{"serial":"`+serial+`"}`))
+		}()
+	}
+	refused := 0
+	for range cap(results) {
+		if <-results != nil {
+			refused++
+		}
+	}
+	if refused != 100 {
+		t.Errorf("%d of 100 second rows with a serial were refused", refused)
+	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +73,7 @@ func TestAudit(t *testing.T) {
 		serials = append(serials, serial)
 		return nil
 	})
-	if err != nil || strings.Join(serials, " ") != "02 01 03" {
+	if err != nil || len(serials) != 103 || strings.Join(serials[:3], " ") != "02 01 03" {
 		t.Errorf("%q, %v", serials, err)
 	}
 	stop := errors.New("enough")
