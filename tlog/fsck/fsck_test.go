@@ -162,8 +162,11 @@ func (p proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := must(io.ReadAll(resp.Body))
+	b, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
+	if err != nil { // the checker stops what is under way once it knows enough
+		return nil, err
+	}
 	if p.status != nil {
 		if code := p.status(r.URL.RequestURI(), string(body)); code != 200 {
 			resp.StatusCode, b = code, []byte("no")
