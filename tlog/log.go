@@ -20,6 +20,11 @@ type Options struct {
 	Now    func() time.Time
 	Logger *slog.Logger
 
+	// Room, if set, says whether there is room for another batch. It is asked
+	// before a batch is appended, and an error refuses the batch: a disk that
+	// fills up shall stop the log while everything else can still be written.
+	Room func() error
+
 	// Observe, if set, is told of each batch: how many leaves, how long from
 	// taking it up to its answers, and how it ended.
 	Observe func(leaves int, took time.Duration, err error)
@@ -34,7 +39,8 @@ type Log struct {
 	published atomic.Pointer[Tree] // only ever replaced by a tree that it is a prefix of
 
 	queue chan *pending
-	quit  chan struct{} // closed by Close
+	begun atomic.Pointer[time.Time] // when the batch that is being written was taken; nil between batches
+	quit  chan struct{}             // closed by Close
 	done  chan struct{} // closed when the committing goroutine has ended
 
 	// The rest belongs to the committing goroutine.
@@ -58,6 +64,11 @@ type pending struct {
 const (
 	maxQueue     = 4 * MaxBatchLeaves
 	roundTimeout = 15 * time.Second // for all calls to the Store in one batch
+
+	// maxWait bounds how long a submission waits: for the batch before its own
+	// and for its own. A Store need not notice the end of its context (a sync of
+	// a local file cannot be interrupted), but whoever waits for it does.
+	maxWait = 2 * roundTimeout
 )
 
 // Open opens the log in a Store and publishes its state.
@@ -128,7 +139,8 @@ type Included struct {
 
 // Add adds a leaf, or finds it, and returns when it is durable and included in
 // a published checkpoint. When ctx ends before that the leaf may or may not be
-// added; submitting it again finds out.
+// added; submitting it again finds out. The same is true of ErrUnavailable,
+// which is what a caller gets whose batch is not committed within 30 seconds.
 func (l *Log) Add(ctx context.Context, leaf Leaf) (*Included, error) {
 	if n := leaf.bytes(); n > MaxBatchBytes {
 		return nil, fmt.Errorf("%w: it has %d bytes, want at most %d", ErrTooLarge, n, MaxBatchBytes)
@@ -162,6 +174,13 @@ func (l *Log) Ready(ctx context.Context) error {
 }
 
 func (l *Log) submit(ctx context.Context, p *pending) error {
+	if begun := l.begun.Load(); begun != nil {
+		if took := time.Since(*begun); took > roundTimeout { // the store hangs: do not pile up behind it
+			return unavailable("a batch is being written for %v already", took.Round(time.Second))
+		}
+	}
+	timeout := time.NewTimer(maxWait)
+	defer timeout.Stop()
 	select {
 	case l.queue <- p:
 	case <-l.quit:
@@ -174,6 +193,8 @@ func (l *Log) submit(ctx context.Context, p *pending) error {
 		return p.err
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-timeout.C:
+		return unavailable("it was not committed within %v; whether it will be is not known, submit it again to find out", maxWait)
 	case <-l.done:
 		// The last batch may have answered at the same moment.
 		select {
@@ -280,6 +301,7 @@ func (l *Leaf) bytes() int {
 // round commits one batch and answers it.
 func (l *Log) round(batch []*pending) {
 	start := time.Now()
+	l.begun.Store(&start)
 	ctx, cancel := context.WithTimeout(context.Background(), roundTimeout)
 	defer cancel()
 	adds := slices.DeleteFunc(slices.Clone(batch), func(p *pending) bool { return p.leaf == nil })
@@ -294,6 +316,7 @@ func (l *Log) round(batch []*pending) {
 		}
 		l.opts.Logger.Error("log cannot commit", "origin", l.opts.Signer.Origin(), "leaves", len(adds), "signing_stopped", l.violated != nil, "err", ready)
 	}
+	l.begun.Store(nil)
 	for _, p := range batch {
 		p.tree, p.err = tree, err
 		if p.leaf == nil {
@@ -332,16 +355,19 @@ func (l *Log) commit(ctx context.Context, batch []*pending) (*Tree, error) {
 	if len(batch) == 0 {
 		return tree, nil
 	}
+	if err := l.room(); err != nil {
+		return nil, err
+	}
 	leaves := make([]Leaf, len(batch))
 	for i, p := range batch {
 		leaves[i] = *p.leaf
 	}
-	if err := failpoint.Hit(failpoint.Append); err != nil {
+	if err := failpoint.Hit(failpoint.Append, l.opts.Memory); err != nil {
 		return nil, unavailable("%w", err)
 	}
 	placed, head, err := l.store.Append(ctx, leaves)
 	if err == nil {
-		err = failpoint.Hit(failpoint.Appended)
+		err = failpoint.Hit(failpoint.Appended, l.opts.Memory)
 	}
 	if errors.Is(err, ErrClock) {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -417,7 +443,7 @@ func (t *Tree) extend(batch []*pending, head Head) (*Tree, bool) {
 func (l *Log) load(ctx context.Context) (*Tree, error) {
 	head, err := l.store.Head(ctx)
 	if err == nil {
-		err = failpoint.Hit(failpoint.LoadHead)
+		err = failpoint.Hit(failpoint.LoadHead, l.opts.Memory)
 	}
 	if err != nil {
 		return nil, unavailable("reading the head: %w", err)
@@ -442,7 +468,7 @@ func (l *Log) load(ctx context.Context) (*Tree, error) {
 	if e.root() != head.Root {
 		return nil, fmt.Errorf("%w: the tiles of the store lead to root %x at size %d, its head says %x", ErrIntegrity, e.root(), head.Size, head.Root)
 	}
-	if err := failpoint.Hit(failpoint.LoadTiles); err != nil {
+	if err := failpoint.Hit(failpoint.LoadTiles, l.opts.Memory); err != nil {
 		return nil, unavailable("%w", err)
 	}
 	tree := &Tree{Head: head, edge: e, tiles: l.tiles}
@@ -458,10 +484,10 @@ func (l *Log) load(ctx context.Context) (*Tree, error) {
 
 // publish signs a tree, remembers that, and shows it to everybody.
 func (l *Log) publish(t *Tree) error {
-	if err := failpoint.Hit(failpoint.Sign); err != nil {
+	if err := failpoint.Hit(failpoint.Sign, l.opts.Memory); err != nil {
 		return unavailable("%w", err)
 	}
-	failpoint.Flip(failpoint.SignedTree, t.Root[:])
+	failpoint.Flip(failpoint.SignedTree, l.opts.Memory, t.Root[:])
 	note, err := l.opts.Signer.Sign(t.Size, t.Root)
 	if err != nil {
 		return unavailable("%w", err)
@@ -471,7 +497,7 @@ func (l *Log) publish(t *Tree) error {
 	if t.Size != t.edge.size || t.Root != t.edge.root() {
 		return fmt.Errorf("%w: the checkpoint that was signed is not of the tree with size %d and root %x", ErrIntegrity, t.edge.size, t.edge.root())
 	}
-	if err := failpoint.Hit(failpoint.Signed); err != nil {
+	if err := failpoint.Hit(failpoint.Signed, l.opts.Memory); err != nil {
 		return unavailable("%w", err)
 	}
 	// Once the memory is written the checkpoint counts as signed: if anything
@@ -480,17 +506,32 @@ func (l *Log) publish(t *Tree) error {
 	if err := l.memory.write(note); err != nil {
 		return unavailable("writing the second memory: %w", err)
 	}
-	if err := failpoint.Hit(failpoint.Remembered); err != nil {
+	if err := failpoint.Hit(failpoint.Remembered, l.opts.Memory); err != nil {
 		return unavailable("%w", err)
 	}
 	t.Checkpoint = note
 	l.published.Store(t)
 	l.stale = false
-	return failpoint.Hit(failpoint.Published)
+	if err := failpoint.Hit(failpoint.Published, l.opts.Memory); err != nil {
+		return unavailable("%w", err)
+	}
+	return nil
+}
+
+func (l *Log) room() error {
+	if l.opts.Room != nil {
+		if err := l.opts.Room(); err != nil {
+			return unavailable("%w", err)
+		}
+	}
+	return nil
 }
 
 // check says whether a batch could be committed on top of t.
 func (l *Log) check(ctx context.Context, t *Tree) error {
+	if err := l.room(); err != nil {
+		return err
+	}
 	head, err := l.store.Head(ctx)
 	if err != nil {
 		return unavailable("reading the head: %w", err)

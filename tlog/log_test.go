@@ -363,6 +363,9 @@ func TestFullQueue(t *testing.T) {
 	}
 	// Leaves that are refused are so because the queue is full: once one is, it stays full.
 	for n := queue + 1; ; n++ {
+		if n > 4*queue {
+			t.Fatalf("%d submissions wait, and none is refused", n)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // a leaf that still finds room must not wait
 		if _, err := l.Add(ctx, tlog.Leaf{Value: fmt.Appendf(nil, "leaf %d", n)}); errors.Is(err, tlog.ErrUnavailable) {

@@ -45,6 +45,12 @@ type Config struct {
 	// DataDir holds keys, logs, audit rows and the TUF repository.
 	DataDir string `mapstructure:"data-dir"`
 
+	// MinFreeBytes is how many bytes must be free on the disk of DataDir. With
+	// less the logs take no entries, and /readyz says so, until there is room
+	// again: what is left is for what has to be written all the same. 0
+	// switches that off.
+	MinFreeBytes int64 `mapstructure:"min-free-bytes"`
+
 	// Operator names who runs this deployment in the trust root. The default
 	// is the host in URL.
 	Operator string `mapstructure:"operator"`
@@ -124,7 +130,7 @@ type IssuerConfig struct {
 var defaults = map[string]any{
 	"dev": false, "dev-allow-remote": false,
 	"listen": "localhost:8080", "ops-listen": "localhost:8081", "url": "",
-	"data-dir": "./sigstack-data", "operator": "", "log-level": "info",
+	"data-dir": "./sigstack-data", "min-free-bytes": 256 << 20, "operator": "", "log-level": "info",
 	"ca::organization": "", "ca::key-type": "p384", "ca::chain": "",
 	"rekor::max-entry-bytes": 32 << 20,
 	"keys::ca":               "", "keys::ctlog": "", "keys::rekorv1": "",
@@ -189,6 +195,9 @@ func (c *Config) validate() error {
 	}
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("data-dir: is empty"))
+	}
+	if c.MinFreeBytes < 0 {
+		errs = append(errs, fmt.Errorf("min-free-bytes: %d is negative; 0 means that the disk may run full", c.MinFreeBytes))
 	}
 	if c.CA.KeyType != "p384" && c.CA.KeyType != "p256" {
 		errs = append(errs, fmt.Errorf("ca.key-type: %q is neither p384 nor p256", c.CA.KeyType))

@@ -36,7 +36,7 @@ type keyring struct {
 // and it does not make a root key again that was moved offline.
 func makeKeys(c *Config, now time.Time) (made []string, err error) {
 	dir := filepath.Join(c.DataDir, "keys")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
 	create := func(name string, kind keys.Kind) (crypto.Signer, error) {
@@ -215,6 +215,36 @@ func writeFile(name string, data []byte) (err error) {
 		return err
 	}
 	return dir.Sync()
+}
+
+// makeDir makes a directory, and those above it, and syncs its name, also where
+// it was there: a crash may have come between the two.
+func makeDir(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeDir(filepath.Dir(path)); err == nil {
+			err = os.Mkdir(path, 0o700)
+		}
+	}
+	there := errors.Is(err, fs.ErrExist)
+	if err != nil && !there {
+		return err
+	}
+	err = syncDir(filepath.Dir(path))
+	if there && errors.Is(err, fs.ErrPermission) {
+		return nil // an administrator made it, where we cannot look
+	}
+	return err
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }
 
 func initCommand() *cobra.Command {

@@ -20,7 +20,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// gcPercent lets the heap grow to five times what is live before it is
+// collected. What is live is small (some 10 MB), so that costs little memory and
+// saves a sixth of the CPU time of a certificate. GOGC and GOMEMLIMIT still work.
+const gcPercent = 400
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

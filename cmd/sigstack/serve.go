@@ -8,12 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -124,13 +125,18 @@ func serve(ctx context.Context, c *Config, stdout, stderr io.Writer) (err error)
 }
 
 func (s *server) openKeys(ctx context.Context) (err error) {
-	if err := os.MkdirAll(s.config.DataDir, 0o700); err != nil {
+	if err := makeDir(s.config.DataDir); err != nil {
 		return err
 	}
 	if s.config.Dev {
 		if _, err := makeKeys(s.config, s.now()); err != nil {
 			return fmt.Errorf("making keys: %w", err)
 		}
+	}
+	// The names of keys that an earlier start or "sigstack init" made, but could
+	// not sync.
+	if err := syncDir(filepath.Join(s.config.DataDir, "keys")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("syncing the directory of the keys: %w", err)
 	}
 	s.keys, err = openKeys(ctx, s.config)
 	return err
@@ -146,7 +152,7 @@ type openLog struct {
 // checkpoints may depend on the tree ID that the store has given it.
 func (s *server) openLog(ctx context.Context, name string, key crypto.Signer, origin func(treeID int64) string) (*openLog, error) {
 	dir := filepath.Join(s.config.DataDir, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
 	store, err := sqlite.Open(filepath.Join(dir, "log.db"), s.now)
@@ -167,6 +173,7 @@ func (s *server) openLog(ctx context.Context, name string, key crypto.Signer, or
 		Memory:  filepath.Join(dir, "signed"),
 		Now:     s.now,
 		Logger:  s.logger,
+		Room:    s.room,
 		Observe: observeLog(s.metrics, name),
 	})
 	if err != nil {
@@ -175,6 +182,21 @@ func (s *server) openLog(ctx context.Context, name string, key crypto.Signer, or
 	s.closers = append(s.closers, l.Close)
 	gauge(s.metrics, "sigstack_log_size", "Entries in the published tree.", name, func() float64 { return float64(l.Published().Size) })
 	return &openLog{Log: l, store: store}, nil
+}
+
+// room refuses batches while the disk of the data directory is nearly full.
+func (s *server) room() error {
+	if s.config.MinFreeBytes == 0 {
+		return nil
+	}
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(s.config.DataDir, &disk); err != nil {
+		return fmt.Errorf("asking for the free space of the data directory: %w", err)
+	}
+	if free := disk.Bavail * uint64(disk.Bsize); free < uint64(s.config.MinFreeBytes) {
+		return fmt.Errorf("the disk of the data directory has %d bytes free, want min-free-bytes, %d", free, s.config.MinFreeBytes)
+	}
+	return nil
 }
 
 func (s *server) openRekor(ctx context.Context) (err error) {

@@ -18,6 +18,7 @@ const maxAuditBatch = 1000
 // into the next one together, so that many certificates share one sync.
 type Audit struct {
 	db    *db
+	path  string
 	queue chan *auditRow
 	quit  chan struct{}
 	done  chan struct{}
@@ -50,7 +51,7 @@ func OpenAudit(path string) (*Audit, error) {
 		d.close()
 		return nil, fmt.Errorf("opening audit log %s: %w", path, err)
 	}
-	a := &Audit{db: d, insert: insert, queue: make(chan *auditRow, maxAuditBatch), quit: make(chan struct{}), done: make(chan struct{})}
+	a := &Audit{db: d, path: path, insert: insert, queue: make(chan *auditRow, maxAuditBatch), quit: make(chan struct{}), done: make(chan struct{})}
 	go a.run()
 	return a, nil
 }
@@ -111,7 +112,7 @@ func (a *Audit) run() {
 // commit writes a batch in one transaction. After the commit the rows are
 // safe. A row whose serial is known gets an error of its own.
 func (a *Audit) commit(batch []*auditRow) error {
-	if err := failpoint.Hit(failpoint.AuditRecord); err != nil {
+	if err := failpoint.Hit(failpoint.AuditRecord, a.path); err != nil {
 		return err
 	}
 	tx, err := a.db.write.Begin()
@@ -131,7 +132,13 @@ func (a *Audit) commit(batch []*auditRow) error {
 			row.err = errSerial
 		}
 	}
-	return tx.Commit()
+	if err := failpoint.Hit(failpoint.AuditCommit, a.path); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	return failpoint.Hit(failpoint.AuditCommitted, a.path)
 }
 
 // Ready says whether the file can be read.

@@ -15,6 +15,11 @@ import (
 // maxReaders bounds the connections that read beside the one that writes.
 const maxReaders = 8
 
+// walPages is after how many pages the write-ahead log is copied into the
+// database: pages that every batch changes (the head, the last tile) are then
+// copied once for many batches. 4,096 pages are 16 MiB.
+const walPages = "_pragma=wal_autocheckpoint(4096)"
+
 // A db is an open database file: one connection that writes, and readers that
 // never wait for it (WAL).
 type db struct {
@@ -34,7 +39,7 @@ func openDB(path, schema string) (*db, error) {
 		return nil, err
 	}
 	d := &db{}
-	if d.write, err = connect(path, 1, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)"); err != nil {
+	if d.write, err = connect(path, 1, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)", walPages); err != nil {
 		return nil, err
 	}
 	if d.read, err = connect(path, maxReaders, "_pragma=query_only(true)"); err != nil {
@@ -44,6 +49,12 @@ func openDB(path, schema string) (*db, error) {
 	if err := d.migrate(schema); err != nil {
 		d.close()
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	// The write-ahead log exists now, until the last connection is closed. SQLite
+	// syncs its name too, but takes no notice of a failure.
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		d.close()
+		return nil, err
 	}
 	return d, nil
 }

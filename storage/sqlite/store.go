@@ -19,6 +19,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -37,14 +39,16 @@ const (
 // A Store is one log in one SQLite file. It satisfies tlog.Store.
 type Store struct {
 	db     *db
+	path   string
 	now    func() time.Time
 	treeID int64
 
 	head, tile, entries, find, lookup *sql.Stmt // on readers
 
 	// The rest belongs to Append, which is called by one goroutine at a time.
-	insert, known, search, putTile, setHead *sql.Stmt // on the writer
-	tip                                     *tip      // nil where it has to be read from the file
+	insert, known, putTile, setHead *sql.Stmt                  // on the writer
+	search                          [maxKeysStmt + 1]*sql.Stmt // for this many keys
+	tip                             *tip                       // nil where it has to be read from the file
 }
 
 // Open opens a log, or makes it: the tree ID of a new log is random, and stays.
@@ -53,7 +57,7 @@ func Open(path string, now func() time.Time) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening log store: %w", err)
 	}
-	s := &Store{db: d, now: now}
+	s := &Store{db: d, path: path, now: now}
 	if err := s.prepare(); err != nil {
 		d.close()
 		return nil, fmt.Errorf("opening log store %s: %w", path, err)
@@ -85,7 +89,6 @@ func (s *Store) prepare() error {
 		{&s.lookup, s.db.read, "SELECT hash FROM search WHERE key = ?"},
 		{&s.insert, s.db.write, "INSERT INTO entry (idx, id, hash, time, value, extra) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"},
 		{&s.known, s.db.write, "SELECT idx, time FROM entry WHERE id = ?"},
-		{&s.search, s.db.write, "INSERT OR IGNORE INTO search (key, hash) VALUES (?, ?)"},
 		{&s.putTile, s.db.write, "INSERT OR REPLACE INTO tile (pos, hashes) VALUES (?, ?)"},
 		{&s.setHead, s.db.write, "UPDATE log SET size = ?, root = ?, time = ?"},
 	} {
@@ -93,8 +96,18 @@ func (s *Store) prepare() error {
 			return err
 		}
 	}
+	for n := 1; n <= maxKeysStmt; n++ {
+		query := "INSERT OR IGNORE INTO search (key, hash) VALUES (?, ?)" + strings.Repeat(", (?, ?)", n-1)
+		if s.search[n], err = s.db.write.Prepare(query); err != nil {
+			return err
+		}
+	}
 	return nil
 }
+
+// maxKeysStmt is how many search keys one statement inserts: entries have
+// about four.
+const maxKeysStmt = 8
 
 // Close closes the file. No other call may be under way.
 func (s *Store) Close() error { return s.db.close() }
@@ -206,12 +219,12 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		return nil, tlog.Head{}, err
 	}
 	defer tx.Rollback()
-	if err := failpoint.Hit(failpoint.Begin); err != nil {
+	if err := failpoint.Hit(failpoint.Begin, s.path); err != nil {
 		return nil, tlog.Head{}, err
 	}
 	placed, err := s.insertAll(tx, t, leaves, now)
 	if err == nil {
-		err = failpoint.Hit(failpoint.Commit)
+		err = failpoint.Hit(failpoint.Commit, s.path)
 	}
 	if err != nil {
 		return nil, tlog.Head{}, err
@@ -219,7 +232,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	if err := tx.Commit(); err != nil {
 		return nil, tlog.Head{}, fmt.Errorf("committing: %w", err)
 	}
-	if err := failpoint.Hit(failpoint.Committed); err != nil {
+	if err := failpoint.Hit(failpoint.Committed, s.path); err != nil {
 		return nil, tlog.Head{}, err
 	}
 	s.tip = t
@@ -228,7 +241,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 
 // insertAll writes what a batch adds, and moves the tip over it.
 func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time) ([]tlog.Placed, error) {
-	insert, known, search, putTile := tx.Stmt(s.insert), tx.Stmt(s.known), tx.Stmt(s.search), tx.Stmt(s.putTile)
+	insert, known, putTile := tx.Stmt(s.insert), tx.Stmt(s.known), tx.Stmt(s.putTile)
 	nanos := now.UnixNano()
 	placed := make([]tlog.Placed, len(leaves))
 	before := t.size()
@@ -253,9 +266,13 @@ func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time)
 			continue
 		}
 		placed[i] = tlog.Placed{Index: t.size(), Time: now.UTC()}
-		for _, key := range leaf.Keys {
-			if _, err := search.Exec(key, hash[:]); err != nil {
-				return nil, fmt.Errorf("inserting search key: %w", err)
+		for keys := range slices.Chunk(leaf.Keys, maxKeysStmt) {
+			args := make([]any, 0, 2*maxKeysStmt)
+			for _, key := range keys {
+				args = append(args, key, hash[:])
+			}
+			if _, err := tx.Stmt(s.search[len(keys)]).Exec(args...); err != nil {
+				return nil, fmt.Errorf("inserting search keys: %w", err)
 			}
 		}
 		if err := t.push(hash, func(level int, index uint64, hashes []byte) error {
@@ -268,7 +285,7 @@ func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time)
 	if t.size() == before {
 		return placed, nil
 	}
-	if err := failpoint.Hit(failpoint.Insert); err != nil {
+	if err := failpoint.Hit(failpoint.Insert, s.path); err != nil {
 		return nil, err
 	}
 	// The partial tiles that the batch has touched.

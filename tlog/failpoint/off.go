@@ -5,10 +5,10 @@ package failpoint
 import "time"
 
 // Hit returns nil.
-func Hit(string) error { return nil }
+func Hit(point, file string) error { return nil }
 
 // Flip does nothing.
-func Flip(string, []byte) {}
+func Flip(point, file string, b []byte) {}
 
 // Now returns the time.
 func Now() time.Time { return time.Now() }

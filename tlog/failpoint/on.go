@@ -5,6 +5,7 @@ package failpoint
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,9 +15,10 @@ import (
 
 // A point is one element of SIGSTACK_FAILPOINTS.
 type point struct {
-	name, action string
-	at           int // the hit that it is for; 0 for every one
-	hits         int
+	name, log, action string
+	at                int  // the hit that it is for; 0 for every one
+	on                bool // and all after it
+	hits              int
 }
 
 var (
@@ -34,11 +36,13 @@ func read() {
 		}
 		name, action, ok := strings.Cut(s, "=")
 		action, hit, counted := strings.Cut(action, "@")
-		p := &point{name: name, action: action, at: 1}
+		name, log, _ := strings.Cut(name, ":")
+		p := &point{name: name, log: log, action: action, at: 1}
 		var err error
 		if counted && hit == "*" {
 			p.at = 0
 		} else if counted {
+			hit, p.on = strings.CutSuffix(hit, "+")
 			p.at, err = strconv.Atoi(hit)
 		}
 		if !ok || err != nil {
@@ -49,17 +53,18 @@ func read() {
 	}
 }
 
-// due returns the action of a point, if this hit is the one.
-func due(name string) string {
+// due returns the action of a point, if this hit is the one. The file is one
+// of the log that hits it.
+func due(name, file string) string {
 	once.Do(read)
 	mu.Lock()
 	defer mu.Unlock()
 	action := ""
 	for _, p := range points {
-		if p.name != name {
+		if p.name != name || p.log != "" && p.log != filepath.Base(filepath.Dir(file)) {
 			continue
 		}
-		if p.hits++; p.at == 0 || p.hits == p.at {
+		if p.hits++; p.at == 0 || p.hits == p.at || p.on && p.hits > p.at {
 			action = p.action
 		}
 	}
@@ -67,8 +72,8 @@ func due(name string) string {
 }
 
 // Hit does what the environment says of a point.
-func Hit(name string) error {
-	switch action := due(name); {
+func Hit(name, file string) error {
+	switch action := due(name, file); {
 	case action == "kill":
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // until it arrives
@@ -86,8 +91,8 @@ func Hit(name string) error {
 }
 
 // Flip flips one bit of b, in the middle.
-func Flip(name string, b []byte) {
-	if due(name) == "flip" {
+func Flip(name, file string, b []byte) {
+	if due(name, file) == "flip" {
 		b[len(b)/2] ^= 1
 	}
 }
