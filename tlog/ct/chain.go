@@ -36,6 +36,9 @@ func (l *Log) checkChain(cert []byte, chain [][]byte) ([]*x509.Certificate, erro
 		if len(der) > MaxCertificate {
 			return nil, fmt.Errorf("%w: certificate %d has %d bytes, want at most %d", ErrChain, i, len(der), MaxCertificate)
 		}
+		if n, most := countElements(der), maxElements(der); n > most {
+			return nil, fmt.Errorf("%w: certificate %d has %d DER elements in %d bytes, want at most %d", ErrChain, i, n, len(der), most)
+		}
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, fmt.Errorf("%w: certificate %d does not parse as DER: %w", ErrChain, i, err)
@@ -80,6 +83,33 @@ func (l *Log) checkChain(cert []byte, chain [][]byte) ([]*x509.Certificate, erro
 		}
 	}
 	return path, nil
+}
+
+// maxElements bounds the DER elements of a certificate. crypto/x509 makes 150
+// bytes out of one: a name of many short attributes would take 35 times its
+// length. Honest certificates have an element in about 10 bytes while they are
+// short, and longer strings, not more elements, when they are long.
+func maxElements(der []byte) int { return 300 + len(der)/16 }
+
+// countElements counts DER elements, those inside of others as well, up to the
+// first that is malformed. What is in an OCTET STRING or BIT STRING is not
+// looked at, and crypto/x509 does not make more of it than it is long.
+func countElements(der []byte) int {
+	n := 0
+	for s := cryptobyte.String(der); !s.Empty(); n++ {
+		rest := s
+		var element, content cryptobyte.String
+		var tag cryptobyteasn1.Tag
+		if !rest.ReadAnyASN1Element(&element, &tag) {
+			break
+		}
+		s = rest
+		if tag&0x20 != 0 { // constructed: its elements come next
+			element.ReadAnyASN1(&content, &tag)
+			s = der[len(der)-len(rest)-len(content):]
+		}
+	}
+	return n
 }
 
 // checkLink verifies that parent signed child, and may sign certificates.

@@ -667,54 +667,6 @@ func TestAllocationBudget(t *testing.T) {
 	}
 }
 
-func FuzzParseLeaf(f *testing.F) {
-	f.Add(Leaf{Timestamp: 5, Type: TypeX509, Signed: []byte{1}}.Bytes())
-	f.Add(Leaf{Timestamp: 1 << 60, Type: TypePrecert, IssuerKeyHash: [32]byte{1}, Signed: make([]byte, 300)}.Bytes())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if l, err := ParseLeaf(b); err == nil && !bytes.Equal(l.Bytes(), b) {
-			t.Fatal("a leaf has two spellings")
-		}
-	})
-}
-
-func FuzzParseSCT(f *testing.F) {
-	f.Add(SCT{Timestamp: 5, Signature: []byte{4, 3, 0, 2, 1, 1}}.Bytes())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := ParseSCT(b); err == nil && !bytes.Equal(s.Bytes(), b) {
-			t.Fatal("an SCT has two spellings")
-		}
-	})
-}
-
-func FuzzRemovePoison(f *testing.F) {
-	ca := newCA("fuzz")
-	pre, clean := ca.precert(1)
-	only := leafTemplate(2)
-	only.KeyUsage, only.ExtKeyUsage, only.EmailAddresses = 0, nil, nil
-	only.ExtraExtensions = []pkix.Extension{poison()}
-	f.Add(pre.RawTBSCertificate)
-	f.Add(clean.RawTBSCertificate)
-	f.Add(issue(ca.root, ca.rootKey, ca.leafKey, only).RawTBSCertificate)
-	f.Fuzz(func(t *testing.T, tbs []byte) {
-		out, err := removePoison(tbs)
-		if err != nil {
-			return
-		}
-		if len(out) >= len(tbs) {
-			t.Fatal("nothing was removed")
-		}
-		if _, err := removePoison(out); err == nil {
-			t.Fatal("a second poison was removed")
-		}
-		// What is left is the front of the input and its tail, but for the
-		// lengths, the poison, and nothing else.
-		poison := must(asn1.Marshal(poison()))
-		if !bytes.Contains(tbs, poison) {
-			t.Fatal("what was removed is not the poison")
-		}
-	})
-}
-
 func BenchmarkAddPreChain(b *testing.B) {
 	l := newTestLog(b)
 	ctx := context.Background()

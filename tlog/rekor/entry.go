@@ -124,7 +124,7 @@ func (l *Log) answer(uuid string, e tlog.Entry, tree *tlog.Tree, proof []tlog.Ha
 	if err != nil {
 		return nil, fmt.Errorf("%w: signing entry %d: %w", tlog.ErrUnavailable, e.Index, err)
 	}
-	if !ecdsa.VerifyASN1(l.key, digest[:], out.SET) {
+	if !l.local && !ecdsa.VerifyASN1(l.key, digest[:], out.SET) {
 		return nil, fmt.Errorf("%w: signing entry %d: what the signer returned does not verify with its public key", tlog.ErrUnavailable, e.Index)
 	}
 	return out, nil

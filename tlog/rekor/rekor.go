@@ -30,7 +30,11 @@
 //
 //   - An entry is returned only if it is durable and included in a published
 //     checkpoint, and its proof and its checkpoint belong to the same tree.
-//   - Every SET was verified with the log's public key before it is returned.
+//   - A SET by a key that is not in this process (a KMS, an HSM) was verified
+//     with the log's public key before it is returned. A key in this process is
+//     not doubted: verifying costs twice as much as signing, every client
+//     verifies, and an entry can be fetched again. Checkpoints, which are
+//     remembered for ever, are verified always.
 //   - The integrated time is the time at which the entry was stored, cut to
 //     whole seconds. It is the same in every answer about the entry.
 //   - A duplicate is answered with the UUID of the entry that is there, which
@@ -74,6 +78,7 @@ type Log struct {
 	log    *tlog.Log
 	index  Index
 	signer crypto.Signer
+	local  bool // the key is in this process
 	key    *ecdsa.PublicKey
 	treeID int64
 	logID  string // hex SHA-256 of the SubjectPublicKeyInfo
@@ -122,10 +127,12 @@ func New(log *tlog.Log, cfg Config) (*Log, error) {
 		return nil, err
 	}
 	id := sha256.Sum256(spki)
+	_, local := cfg.Signer.(*ecdsa.PrivateKey)
 	return &Log{
 		log:    log,
 		index:  cfg.Index,
 		signer: cfg.Signer,
+		local:  local,
 		key:    key,
 		treeID: cfg.TreeID,
 		logID:  hex.EncodeToString(id[:]),

@@ -519,27 +519,6 @@ func TestParseIDAllocates(t *testing.T) {
 	}
 }
 
-func FuzzParseID(f *testing.F) {
-	f.Add(strings.Repeat("0123456789abcdef", 4))
-	f.Add(strings.Repeat("0123456789ABCDEF", 5))
-	f.Add(strings.Repeat("f", 80))
-	f.Fuzz(func(t *testing.T, s string) {
-		id, err := ParseID(s)
-		if err != nil {
-			if IsID(s) && len(s) == 64 {
-				t.Errorf("%q is refused: %v", s, err)
-			}
-			return
-		}
-		if got := id.String(); got != strings.ToLower(s) {
-			t.Errorf("%q reads back as %q", s, got)
-		}
-		if again, err := ParseID(id.String()); err != nil || again != id {
-			t.Errorf("%q: %v", id, err)
-		}
-	})
-}
-
 func BenchmarkCreate(b *testing.B) {
 	l, ctx := newTestLog(b), context.Background()
 	pad := strings.Repeat("x", 900)
