@@ -11,6 +11,17 @@
 //		client.Run("rekor-cli", "--rekor_server", server.URL, "loginfo")
 //	}
 //
+// For tests that break things there is more:
+//
+//   - StartWith starts a server with failpoints, an injected Clock, or a data
+//     directory on a Disk of a fixed size; Proxy is a TCP connection with faults.
+//   - Load writes entries, certificates, duplicates and nonsense in a closed
+//     loop, and survives a server that is gone. Its Ledger keeps every request
+//     with its answer, on the disk before the answer counts.
+//   - A Recorder keeps every tree head that any endpoint has ever shown.
+//   - Evidence.Check compares all of that with the server and its files, and
+//     says which promise was broken (I1 to I11, I14, I15).
+//
 // What the package guarantees:
 //
 //   - A Server listens on free loopback ports and keeps its own data directory;
@@ -30,6 +41,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -37,37 +49,75 @@ import (
 // binary that exists.
 const binaryEnv = "SIGSTACK_BIN"
 
+// scratchEnv names a directory that lives as long as the tests of a package.
+const scratchEnv = "SIGSTACK_TEST_SCRATCH"
+
 // Main builds the sigstack binary, unless SIGSTACK_BIN names one, runs the
 // tests of m and returns the exit code for os.Exit.
 func Main(m *testing.M) int {
-	if os.Getenv(binaryEnv) != "" {
-		return m.Run()
-	}
 	dir, err := os.MkdirTemp("", "sigstack-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "harness:", err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := build(filepath.Join(dir, "sigstack")); err != nil {
-		fmt.Fprintln(os.Stderr, "harness:", err)
-		return 1
+	os.Setenv(scratchEnv, dir)
+	if os.Getenv(binaryEnv) == "" {
+		file := filepath.Join(dir, "sigstack")
+		if err := build(file); err != nil {
+			fmt.Fprintln(os.Stderr, "harness:", err)
+			return 1
+		}
+		os.Setenv(binaryEnv, file)
 	}
 	return m.Run()
 }
 
-// build compiles cmd/sigstack into file and makes it the binary under test.
-func build(file string) error {
+// build compiles cmd/sigstack into file.
+func build(file string, flags ...string) error {
 	root, err := moduleRoot()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", file, "./cmd/sigstack")
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", file, "./cmd/sigstack")...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building cmd/sigstack: %w\n%s", err, out)
 	}
-	return os.Setenv(binaryEnv, file)
+	return nil
+}
+
+// Scratch returns a directory that lives as long as the tests of the package.
+func Scratch(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv(scratchEnv)
+	if dir == "" {
+		t.Fatal("harness: no scratch directory: TestMain must call harness.Main")
+	}
+	return dir
+}
+
+// FaultyBinary returns the path of the binary with failpoints (see package
+// tlog/failpoint). The first call in a test process builds it.
+func FaultyBinary(t testing.TB) string {
+	t.Helper()
+	dir := Scratch(t)
+	lock, err := os.OpenFile(filepath.Join(dir, "failpoints.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "sigstack-failpoints")
+	if isProgram(file) {
+		return file
+	}
+	if err := build(file, "-tags", "failpoints"); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // Binary returns the path of the sigstack binary under test.

@@ -23,6 +23,8 @@ type Process struct {
 
 	mu      sync.Mutex // guards what follows
 	lines   []string   // of standard output and standard error, as they came
+	gone    int        // how many lines before them were dropped
+	watch   func(line string)
 	changed chan struct{}
 }
 
@@ -75,8 +77,15 @@ func (p *Process) read(r io.Reader) {
 	for {
 		line, err := lines.ReadString('\n')
 		if line != "" {
+			line = strings.TrimRight(line, "\r\n")
 			p.mu.Lock()
-			p.lines = append(p.lines, strings.TrimRight(line, "\r\n"))
+			if p.watch != nil {
+				p.watch(line)
+			}
+			if len(p.lines) == maxLines { // a server under load writes many
+				p.lines, p.gone = append(p.lines[:0:0], p.lines[maxLines/2:]...), p.gone+maxLines/2
+			}
+			p.lines = append(p.lines, line)
 			close(p.changed)
 			p.changed = make(chan struct{})
 			p.mu.Unlock()
@@ -87,6 +96,21 @@ func (p *Process) read(r io.Reader) {
 	}
 }
 
+// maxLines is how many lines of output are kept, the newest ones. What waits
+// for a line sees each.
+const maxLines = 20000
+
+// Watch has f called with each line of output, those that are there first. F
+// must not call methods of p.
+func (p *Process) Watch(f func(line string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.lines {
+		f(line)
+	}
+	p.watch = f
+}
+
 // Output returns what the program printed so far, both streams together.
 func (p *Process) Output() string {
 	p.mu.Lock()
@@ -94,12 +118,19 @@ func (p *Process) Output() string {
 	return strings.Join(p.lines, "\n")
 }
 
-// tail returns the last lines of the output: a failed test is read by people.
+// tail returns the last lines of the output, without the access log: a failed
+// test is read by people.
 func (p *Process) tail() string {
-	const lines = 50
+	const lines = 15
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return strings.Join(p.lines[max(0, len(p.lines)-lines):], "\n")
+	var kept []string
+	for _, line := range p.lines {
+		if !strings.Contains(line, `"level":"INFO","msg":"request"`) {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept[max(0, len(kept)-lines):], "\n")
 }
 
 // Line waits for the first line that match accepts and returns it. It fails the
@@ -113,11 +144,11 @@ func (p *Process) Line(limit time.Duration, what string, match func(line string)
 		// The end is looked at before the lines: all of them are there then.
 		ended := p.ended()
 		p.mu.Lock()
-		lines, changed := p.lines, p.changed
+		lines, gone, changed := p.lines, p.gone, p.changed
 		p.mu.Unlock()
-		for ; seen < len(lines); seen++ {
-			if match(lines[seen]) {
-				return lines[seen]
+		for seen = max(seen, gone); seen < gone+len(lines); seen++ {
+			if line := lines[seen-gone]; match(line) {
+				return line
 			}
 		}
 		if ended {

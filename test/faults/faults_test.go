@@ -1,0 +1,158 @@
+// Package faults breaks a running server in every way that this machine allows,
+// and checks the promises of package harness afterwards: what was acknowledged
+// is there, no index was given twice, no checkpoint was contradicted.
+//
+//	F1  SIGKILL at random times, at each commit step, and in the middle of recovery
+//	F2  disks that run full
+//	F7  SIGTERM under load
+//	F8  clocks that jump and stop
+//	F10 flipped bits, in memory and on the disk
+//	F11 signers that are slow, fail, or sign something else
+//	F12 one of the logs down
+//
+// Every random choice follows from a seed that is printed; FAULTS_SEED sets it.
+// FAULTS_KILLS is the number of random kills, 50 unless it is set.
+package faults
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/sigstack/sigstack/test/harness"
+)
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
+// fromEnv returns a number from the environment.
+func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// seed returns the seed of a test run, and prints it.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	s := fromEnv(t, "FAULTS_SEED", rand.Uint64N(1_000_000))
+	t.Logf("FAULTS_SEED=%d", s)
+	return s
+}
+
+// A bench is a server with everything that watches it.
+type bench struct {
+	*harness.Server
+	t        *testing.T
+	ledger   *harness.Ledger
+	recorder *harness.Recorder
+	load     *harness.Load
+	leaks    *harness.Leaks
+	allow    []int
+	baseline *harness.Figures
+
+	records, trees int // what CheckSince has seen
+}
+
+// newBench makes a bench whose server was not started. The files of ledger and
+// recorder lie beside the data directory in dir; what is there goes on.
+func newBench(t *testing.T, dir string, seed uint64, o harness.Options) *bench {
+	t.Helper()
+	if o.Disk == nil && o.Dir == "" {
+		o.Dir = filepath.Join(dir, "data")
+	}
+	o.Leaks = harness.NewLeaks()
+	b := &bench{t: t, leaks: o.Leaks, Server: harness.NewServer(t, o)}
+	b.ledger = harness.NewLedger(t, filepath.Join(dir, "ledger"))
+	b.recorder = harness.NewRecorder(t, b.Server, filepath.Join(dir, "trees"))
+	b.load = harness.NewLoad(t, b.Server, b.ledger, b.recorder, seed)
+	return b
+}
+
+// startBench starts a new server with everything that watches it.
+func startBench(t *testing.T, o harness.Options) *bench {
+	t.Helper()
+	b := newBench(t, t.TempDir(), 1, o)
+	b.Restart()
+	b.leaks.Keys(t, b.Dir)
+	b.measure()
+	return b
+}
+
+// measure takes the figures of the process at rest.
+func (b *bench) measure() {
+	b.t.Helper()
+	f, err := b.Figures()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.baseline = &f
+}
+
+// evidence is what was kept, from a record and a tree on.
+func (b *bench) evidence(records, trees int) *harness.Evidence {
+	return &harness.Evidence{
+		Server: b.Server, Records: b.ledger.Records(records), Trees: b.recorder.Trees(trees),
+		Allow: b.allow, Baseline: b.baseline,
+	}
+}
+
+// verify checks all invariants. Nothing may write.
+func (b *bench) verify() {
+	b.t.Helper()
+	b.recorder.Poll(b.t.Context())
+	b.evidence(0, 0).Verify(b.t)
+	if b.t.Failed() {
+		b.t.FailNow()
+	}
+}
+
+// verifySince checks what came since the last call, without reading all.
+func (b *bench) verifySince() {
+	b.t.Helper()
+	b.recorder.Poll(b.t.Context())
+	e := b.evidence(b.records, b.trees)
+	for _, v := range e.CheckSince(b.t.Context(), 0, 0) {
+		b.t.Errorf("%s", v)
+	}
+	if b.t.Failed() {
+		b.t.FailNow()
+	}
+	b.records, b.trees = b.records+len(e.Records), b.trees+len(e.Trees)
+}
+
+// statuses counts the answers to a kind of request, from a record on.
+func (b *bench) statuses(kind string, from int) map[int]int {
+	counts := map[int]int{}
+	for _, r := range b.ledger.Records(from) {
+		if r.Kind == kind {
+			counts[r.Status]++
+		}
+	}
+	return counts
+}
+
+// poll waits for a condition without asking a server whether it lives.
+func poll(t *testing.T, limit time.Duration, what string, f func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !f() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("not within %s: %s", limit, what)
+		}
+	}
+}
