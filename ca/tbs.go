@@ -36,6 +36,9 @@ type splitTBS struct {
 	raw        [][]byte // the same extensions in DER
 }
 
+// maxExtensions bounds the extensions of a certificate. The longest profile has 29.
+const maxExtensions = 100
+
 // split cuts a TBSCertificate. The slices point into it.
 func split(tbs []byte) (*splitTBS, error) {
 	var s splitTBS
@@ -56,6 +59,9 @@ func split(tbs []byte) (*splitTBS, error) {
 		return nil, errors.New("extensions: not found where they have to be")
 	}
 	for !list.Empty() {
+		if len(s.raw) == maxExtensions {
+			return nil, fmt.Errorf("extensions: more than %d", maxExtensions)
+		}
 		var raw, e, value cryptobyte.String
 		var x pkix.Extension
 		if !list.ReadASN1Element(&raw, cbasn1.SEQUENCE) {

@@ -51,31 +51,6 @@ func valid(t testing.TB) map[string][]byte {
 	return out
 }
 
-func FuzzParse(f *testing.F) {
-	for _, data := range valid(f) {
-		f.Add(data)
-	}
-	f.Add([]byte(`{"signed":{"_type":"root","version":1,"spec_version":"1.0","consistent_snapshot":true,"keys":{"a":null},"roles":{"root":null}},"signatures":[null]}`))
-	f.Add([]byte(`{"signed":{"_type":"timestamp","version":1,"spec_version":"1.0","meta":{"snapshot.json":null}}}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		parseAny(data)
-	})
-}
-
-func FuzzVersioned(f *testing.F) {
-	f.Add("1.root.json")
-	f.Add("01.targets.json")
-	f.Add("999999999999999999999.snapshot.json")
-	f.Fuzz(func(t *testing.T, name string) {
-		for _, role := range []Role{Root, Targets, Snapshot} {
-			if v, ok := parseVersioned(name, role); ok && versioned(v, role) != name {
-				t.Fatalf("%q is version %d of %s, whose name is another", name, v, role)
-			}
-		}
-		_ = Immutable(name)
-	})
-}
-
 // Parsing costs memory in proportion to the input, also when the input is made
 // to be expensive.
 func TestParseAllocation(t *testing.T) {

@@ -32,7 +32,8 @@ func (s *store) stepped(what string) error {
 	return s.step(what)
 }
 
-// open makes the directories and removes what interrupted writes left.
+// open makes the directories, removes what interrupted writes left, and syncs
+// the names that they gave.
 func (s *store) open() error {
 	if err := os.MkdirAll(filepath.Join(s.dir, "targets"), 0o755); err != nil {
 		return err
@@ -51,6 +52,9 @@ func (s *store) open() error {
 					return err
 				}
 			}
+		}
+		if err := syncDir(dir); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -12,31 +12,36 @@ import (
 )
 
 const (
-	maxBody   = 1 << 20 // bytes of a discovery document or JWK Set
+	maxBody = 1 << 20 // bytes of a JWK Set
+
+	// maxDocument is the largest discovery document in bytes; those of public
+	// issuers have 1 to 8 KiB. go-oidc decodes its lists whole, and a string in
+	// a list takes many times its length.
+	maxDocument = 32 << 10
+
 	maxHeader = 64 << 10
 	maxHops   = 3 // redirects within one host
 )
 
-// newClient returns the HTTP client for one configured issuer: TLS 1.2 or later, no proxy, no
-// redirect to another host, bounded time and size. Connections are not kept: an issuer is asked
-// once an hour, and nothing would own an idle one.
-func newClient(i Issuer, fallback http.RoundTripper) (*http.Client, error) {
+// newClients returns the HTTP clients for one configured issuer, for its discovery document and
+// for its keys: TLS 1.2 or later, no proxy, no redirect to another host, bounded time and size.
+// Connections are not kept: an issuer is asked once an hour, and nothing would own an idle one.
+func newClients(i Issuer, fallback http.RoundTripper) (documents, keys *http.Client, err error) {
 	base := i.Transport
 	if base == nil {
 		base = fallback
 	}
 	if base != nil && i.CACert != "" {
-		return nil, errors.New("CACert cannot be combined with a transport, which brings its own trust")
+		return nil, nil, errors.New("CACert cannot be combined with a transport, which brings its own trust")
 	}
 	if base == nil {
 		var roots *x509.CertPool // nil: those of the system
 		if i.CACert != "" {
-			var err error
 			if roots, err = x509.SystemCertPool(); err != nil {
-				return nil, fmt.Errorf("certificates of the system: %w", err)
+				return nil, nil, fmt.Errorf("certificates of the system: %w", err)
 			}
 			if !roots.AppendCertsFromPEM([]byte(i.CACert)) {
-				return nil, errors.New("CACert has no PEM certificate")
+				return nil, nil, errors.New("CACert has no PEM certificate")
 			}
 		}
 		base = &http.Transport{
@@ -48,11 +53,14 @@ func newClient(i Issuer, fallback http.RoundTripper) (*http.Client, error) {
 			DisableCompression:     true,
 		}
 	}
-	return &http.Client{
-		Transport:     boundedBodies{base},
-		CheckRedirect: sameHost,
-		Timeout:       fetchTime,
-	}, nil
+	client := func(most int) *http.Client {
+		return &http.Client{
+			Transport:     boundedBodies{base, most},
+			CheckRedirect: sameHost,
+			Timeout:       fetchTime,
+		}
+	}
+	return client(maxDocument), client(maxBody), nil
 }
 
 // sameHost lets a redirect go to another path of the same scheme, host and port only. Elsewhere
@@ -68,22 +76,26 @@ func sameHost(next *http.Request, before []*http.Request) error {
 	return nil
 }
 
-// boundedBodies makes a response body fail behind maxBody bytes. It stands in the transport
+// boundedBodies makes a response body fail behind so many bytes. It stands in the transport
 // because go-oidc reads discovery documents without a bound.
-type boundedBodies struct{ base http.RoundTripper }
+type boundedBodies struct {
+	base http.RoundTripper
+	most int
+}
 
 func (t boundedBodies) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := t.base.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
-	response.Body = &boundedBody{response.Body, maxBody}
+	response.Body = &boundedBody{response.Body, t.most, t.most}
 	return response, nil
 }
 
 type boundedBody struct {
 	io.ReadCloser
 	left int // bytes that may still be read
+	most int
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
@@ -92,7 +104,7 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	if n > b.left {
-		n, err = b.left, fmt.Errorf("the answer is larger than %d bytes", maxBody)
+		n, err = b.left, fmt.Errorf("the answer is larger than %d bytes", b.most)
 	}
 	b.left -= n
 	return n, err

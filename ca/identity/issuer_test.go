@@ -193,7 +193,7 @@ func TestDiscoveryRefused(t *testing.T) {
 		"status 500":                 {emailIssuer(), func(f *fakeIssuer) { f.status = 500 }, "500"},
 		"status 204":                 {emailIssuer(), func(f *fakeIssuer) { f.status = 204 }, "204"},
 		"down":                       {emailIssuer(), func(f *fakeIssuer) { f.down = true }, "refused"},
-		"document too large":         {emailIssuer(), func(f *fakeIssuer) { f.document = map[string]any{"x": strings.Repeat("x", maxBody)} }, "larger than 1048576"},
+		"document too large":         {emailIssuer(), func(f *fakeIssuer) { f.document = map[string]any{"x": strings.Repeat("x", maxDocument)} }, "larger than 32768"},
 		"keys too large":             {emailIssuer(), func(f *fakeIssuer) { f.keysBody = []byte(`{"keys":[],"x":"` + strings.Repeat("x", maxBody) + `"}`) }, "larger than 1048576"},
 		"keys not JSON":              {emailIssuer(), func(f *fakeIssuer) { f.keysBody = []byte(`<html>`) }, "JWK Set"},
 		"keys a list":                {emailIssuer(), func(f *fakeIssuer) { f.keysBody = []byte(`[]`) }, "JWK Set"},
@@ -273,26 +273,6 @@ func TestPatternMatch(t *testing.T) {
 			t.Errorf("%q with %q: %v", c.pattern, c.text, got)
 		}
 	}
-}
-
-// match agrees with the definition, and what it accepts has the pattern's shape.
-func FuzzPattern(f *testing.F) {
-	f.Add("https://oidc.eks.*.amazonaws.com/id/*", "https://oidc.eks.us-west-2.amazonaws.com/id/A")
-	f.Add("https://*.oic.prod-aks.azure.com/*", "https://eastus.oic.prod-aks.azure.com/x")
-	f.Add("https://t.example.com/*/b", "https://t.example.com//b")
-	f.Fuzz(func(t *testing.T, pattern, text string) {
-		i := Issuer{URL: pattern, ClientID: "c", Type: "email", InsecureHTTP: true}
-		if i.check() != nil || !i.IsPattern() {
-			return
-		}
-		got := newPattern(pattern).match(text)
-		if want := naive(pattern, text); got != want {
-			t.Fatalf("%q with %q: %v, want %v", pattern, text, got, want)
-		}
-		if filled := strings.ReplaceAll(pattern, "*", "a-B_0"); !newPattern(pattern).match(filled) {
-			t.Fatalf("%q does not match %q", pattern, filled)
-		}
-	})
 }
 
 // naive is the definition of a match: label by label, segment by segment.

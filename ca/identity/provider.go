@@ -151,7 +151,7 @@ func (p *provider) fetch(ctx context.Context, first bool) (*keySet, error) {
 	defer cancel()
 
 	// NewProvider also checks that the document names this issuer and no other.
-	discovered, err := oidc.NewProvider(oidc.ClientContext(ctx, p.source.client), p.issuer)
+	discovered, err := oidc.NewProvider(oidc.ClientContext(ctx, p.source.documents), p.issuer)
 	if err != nil {
 		return nil, fmt.Errorf("discovery: %s", brief(err))
 	}

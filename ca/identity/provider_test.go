@@ -377,23 +377,3 @@ func TestKeysAllocations(t *testing.T) {
 		}
 	}
 }
-
-// The keys of an issuer are parsed with bounded memory, and never a panic.
-func FuzzParseKeys(f *testing.F) {
-	f.Add(mustJSON(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{rs256().jwk(), es256().jwk(), {Key: testKeys().ed.Public(), KeyID: "ed"}}}))
-	f.Add(mixedKeys())
-	f.Fuzz(func(t *testing.T, data []byte) {
-		keys, err := parseKeys(data)
-		if err != nil {
-			return
-		}
-		if len(keys) == 0 || len(keys) > maxKeys {
-			t.Fatalf("%d keys", len(keys))
-		}
-		for _, k := range keys {
-			if !k.IsPublic() {
-				t.Fatal("a key that is not public")
-			}
-		}
-	})
-}

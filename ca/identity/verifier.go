@@ -178,11 +178,12 @@ const (
 // for a pattern those that were asked for last.
 type source struct {
 	Issuer
-	typ     issuerType
-	pattern pattern
-	client  *http.Client
-	now     func() time.Time
-	fetches chan struct{} // a place for each concurrent fetch; nil for an exact issuer
+	typ       issuerType
+	pattern   pattern
+	documents *http.Client // for discovery documents
+	client    *http.Client // for keys
+	now       func() time.Time
+	fetches   chan struct{} // a place for each concurrent fetch; nil for an exact issuer
 
 	mu          sync.Mutex // guards the fields below; never held during a request
 	providers   map[string]*provider
@@ -192,12 +193,12 @@ type source struct {
 }
 
 func newSource(i Issuer, fallback http.RoundTripper, now func() time.Time) (*source, error) {
-	client, err := newClient(i, fallback)
+	documents, client, err := newClients(i, fallback)
 	if err != nil {
 		return nil, err
 	}
 	typ, _ := typeByName(i.Type)
-	s := &source{Issuer: i, typ: typ, client: client, now: now, providers: map[string]*provider{}}
+	s := &source{Issuer: i, typ: typ, documents: documents, client: client, now: now, providers: map[string]*provider{}}
 	if i.IsPattern() {
 		s.pattern = newPattern(i.URL)
 		s.fetches = make(chan struct{}, maxConcurrent)

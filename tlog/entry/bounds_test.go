@@ -87,18 +87,6 @@ func TestNoAliasing(t *testing.T) {
 	}
 }
 
-func FuzzPropose(f *testing.F) {
-	for _, v := range vectors(f) {
-		f.Add([]byte(v.Request))
-	}
-	f.Fuzz(func(t *testing.T, in []byte) {
-		if checkVerdict(t, "fuzz", in) != nil {
-			return
-		}
-		checkCanonical(t, in)
-	})
-}
-
 // BenchmarkPropose measures one proposal of each cheap sort.
 func BenchmarkPropose(b *testing.B) {
 	for _, name := range []string{"hashedrekord-p256", "hashedrekord-cert-sans", "dsse-p256", "rekord-x509-p256", "rekord-pgp", "rekord-ssh"} {

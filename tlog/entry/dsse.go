@@ -216,6 +216,7 @@ func (env *envelope) verify(verifiers [][]byte) error {
 	pae := env.pae()
 	sum := sha256.Sum256(pae)
 	uncovered, budget := len(env.sigs), maxEdDSABytes
+	var earlier []assigned
 	for _, text := range verifiers {
 		if uncovered == 0 {
 			break
@@ -225,8 +226,17 @@ func (env *envelope) verify(verifiers [][]byte) error {
 			return fmt.Errorf("could not parse public key as x509: %w", err)
 		}
 		_, edwards := key.PublicKey().(ed25519.PublicKey)
+		// A key that was there before, bare or in another certificate, verifies
+		// what it has verified then: ten certificates of one key must not cost a
+		// hundred verifications.
+		first, last := 0, len(env.sigs)
+		for _, e := range earlier {
+			if samePublicKey(e.key, key) {
+				first, last = e.sig, e.sig+1
+			}
+		}
 		found := false
-		for i := range env.sigs {
+		for i := first; i < last; i++ {
 			s := &env.sigs[i]
 			if edwards {
 				if budget -= len(pae); budget < 0 {
@@ -241,6 +251,7 @@ func (env *envelope) verify(verifiers [][]byte) error {
 					uncovered--
 				}
 				s.verifier, found = key, true
+				earlier = append(earlier, assigned{key, i})
 				break
 			}
 		}
@@ -252,6 +263,17 @@ func (env *envelope) verify(verifiers [][]byte) error {
 		return errors.New("all signatures must have a key that verifies it")
 	}
 	return nil
+}
+
+// assigned is a verifier and the first signature that it verifies.
+type assigned struct {
+	key *sigkey.X509
+	sig int
+}
+
+func samePublicKey(a, b *sigkey.X509) bool {
+	k, ok := a.PublicKey().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b.PublicKey())
 }
 
 // pae returns the bytes that are signed (DSSE protocol, "Pre-Authentication

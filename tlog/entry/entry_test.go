@@ -360,8 +360,21 @@ func TestDSSEEd25519Budget(t *testing.T) {
 	if _, err := Propose(dsseRequest(t, "t", payload, []string{sig}, pubPEM(t, k))); err != nil {
 		t.Fatal(err)
 	}
-	// Ten keys that verify only the last of ten signatures: 100 attempts.
+	// Ten keys whose signatures stand in the opposite order: 55 attempts.
 	sigs, verifiers := []string{}, [][]byte{}
+	for range 10 {
+		k := edKey(t)
+		sigs = append(sigs, signDSSE(t, k, "t", payload))
+		verifiers = append(verifiers, pubPEM(t, k))
+	}
+	slices.Reverse(verifiers)
+	_, err := Propose(dsseRequest(t, "t", payload, sigs, verifiers...))
+	if err == nil || !strings.Contains(err.Error(), "too large for this many Ed25519") {
+		t.Errorf("error %v", err)
+	}
+	// A key that was tried is not tried again: ten times one key, and the last of
+	// ten signatures, cost ten attempts and then one each.
+	sigs, verifiers = sigs[:0], verifiers[:0]
 	for range 9 {
 		sigs = append(sigs, signDSSE(t, edKey(t), "t", "other"))
 	}
@@ -369,8 +382,8 @@ func TestDSSEEd25519Budget(t *testing.T) {
 	for range 10 {
 		verifiers = append(verifiers, pubPEM(t, k))
 	}
-	_, err := Propose(dsseRequest(t, "t", payload, sigs, verifiers...))
-	if err == nil || !strings.Contains(err.Error(), "too large for this many Ed25519") {
+	_, err = Propose(dsseRequest(t, "t", payload, sigs, verifiers...))
+	if err == nil || !strings.Contains(err.Error(), "must have a key that verifies it") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -96,6 +96,10 @@ func checkCert(leaf ctLeaf, extra []byte, known *links) (problems []string) {
 	}
 	path := make([]*x509.Certificate, 0, 1+len(ders))
 	for i, d := range append([][]byte{der}, ders...) {
+		if crowded(d) {
+			bad("certificate %d of its chain has more elements than a certificate of %d bytes", i, len(d))
+			return problems
+		}
 		cert, err := x509.ParseCertificate(d)
 		if err != nil {
 			bad("certificate %d of its chain does not parse: %v", i, err)
@@ -127,6 +131,32 @@ func checkCert(leaf ctLeaf, extra []byte, known *links) (problems []string) {
 		}
 	}
 	return problems
+}
+
+// crowded says whether DER has more elements than a log takes: 300, and one
+// for 16 bytes. crypto/x509 makes many times its length of a name of many
+// attributes, and a server that is checked may have written anything.
+func crowded(der []byte) bool {
+	n := 0
+	for i := 0; i+1 < len(der); n++ {
+		tag, size := der[i], int(der[i+1])
+		i += 2
+		if size >= 0x80 { // the length has more bytes
+			digits := size - 0x80
+			if digits > 3 || i+digits > len(der) {
+				break
+			}
+			size = 0
+			for _, b := range der[i : i+digits] {
+				size = size<<8 | int(b)
+			}
+			i += digits
+		}
+		if tag&0x20 == 0 { // of a constructed one, the elements come next
+			i += size
+		}
+	}
+	return n > 300+len(der)/16
 }
 
 // links remembers which issuer certificates were found to be signed by which.

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -92,7 +91,7 @@ func (c *ctCheck) run(ctx context.Context, o Options) error {
 	for i, b := range o.Older {
 		object := fmt.Sprintf("older tree head %d", i)
 		var h treeHead
-		if err := json.Unmarshal(b, &h); err != nil {
+		if err := unmarshal(b, &h); err != nil {
 			c.out.find(object, "it is not an answer of get-sth: %v", err)
 			continue
 		}

@@ -9,14 +9,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"runtime"
 	"strings"
 	"testing"
-
-	"github.com/sigstack/sigstack/tlog/checkpoint"
 )
 
 func must[T any](v T, err error) T {
@@ -64,66 +61,6 @@ func TestWithoutPoison(t *testing.T) {
 	if got := must(withoutPoison(wrap(0x30, wrap(0xa3, wrap(0x30, poison()))))); !bytes.Equal(got, []byte{0x30, 0}) {
 		t.Errorf("an empty list of extensions stays: %x", got)
 	}
-}
-
-func FuzzCTEntry(f *testing.F) {
-	leaf, extra, pre, clean := precert(2)
-	f.Add(leaf, extra)
-	cert := append([]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0}, u24(clean.Raw)...)
-	f.Add(append(cert, 0, 0), extra[3+len(pre.Raw):])
-	f.Fuzz(func(t *testing.T, leaf, extra []byte) {
-		l, err := parseLeaf(leaf)
-		if err != nil {
-			return
-		}
-		checkCert(l, extra, &links{})
-		if pre, chain, err := parseExtra(extra, l.precert); err == nil {
-			var again []byte
-			for _, c := range chain {
-				again = append(again, u24(c)...)
-			}
-			again = u24(again)
-			if l.precert {
-				again = append(u24(pre), again...)
-			}
-			if !bytes.Equal(again, extra) {
-				t.Fatal("extra_data has two spellings")
-			}
-		}
-		if out, err := withoutPoison(l.signed); err == nil && len(out) >= len(l.signed) {
-			t.Fatal("nothing was taken away")
-		}
-	})
-}
-
-func FuzzNote(f *testing.F) {
-	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	note := must(must(checkpoint.NewSigner("localhost - 1", "localhost", key)).Sign(5, [32]byte{1}))
-	f.Add(note)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if cp, name, err := openNote(b, &key.PublicKey); err == nil && !bytes.HasPrefix(b, cp.Body()) || err == nil && name == "" {
-			t.Fatal("opened as something else")
-		}
-	})
-}
-
-func FuzzRekorAnswer(f *testing.F) {
-	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	f.Add([]byte(`[{"00":{"body":"e30=","integratedTime":1,"logID":"x","logIndex":0,"verification":{"inclusionProof":{"checkpoint":"a","hashes":["00"],"logIndex":0,"rootHash":"00","treeSize":1},"signedEntryTimestamp":"AA=="}}}]`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var answer []map[string]rekorEntry
-		if json.Unmarshal(b, &answer) != nil {
-			return
-		}
-		c := &rekorCheck{key: &key.PublicKey, keyID: "y", treeID: "1", prefix: "0000000000000001"}
-		for _, m := range answer {
-			for uuid, e := range m {
-				if len(c.entry(uuid, e, &rekorLeaf{}, make(map[string]checkpoint.Checkpoint), &Counts{})) == 0 {
-					t.Fatal("an entry that nobody signed is good")
-				}
-			}
-		}
-	})
 }
 
 func TestAllocationBudget(t *testing.T) {

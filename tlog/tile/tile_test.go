@@ -84,33 +84,3 @@ func TestEntries(t *testing.T) {
 		t.Error("an entry beyond the length prefix is accepted")
 	}
 }
-
-func FuzzPath(f *testing.F) {
-	f.Add("tile/0/000")
-	f.Add("tile/3/x001/x234/067.p/8")
-	f.Add("tile/entries/x001/000")
-	f.Fuzz(func(t *testing.T, path string) {
-		if got, err := ParsePath(path); err == nil && got.Path() != path {
-			t.Fatalf("%q has a second spelling %q", path, got.Path())
-		}
-	})
-}
-
-func FuzzEntries(f *testing.F) {
-	f.Add([]byte{0, 1, 'a', 0, 0}, 2)
-	f.Fuzz(func(t *testing.T, bundle []byte, width int) {
-		values, err := ParseEntries(bundle, width)
-		if err != nil {
-			return
-		}
-		var again []byte
-		for _, v := range values {
-			if again, err = AppendEntry(again, v); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !bytes.Equal(again, bundle) {
-			t.Fatalf("%x has a second spelling %x", bundle, again)
-		}
-	})
-}

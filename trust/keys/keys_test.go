@@ -309,34 +309,3 @@ func TestParseAllocation(t *testing.T) {
 		}
 	}
 }
-
-func FuzzParse(f *testing.F) {
-	_, edKey, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(pkcs8(f, edKey))
-	f.Add(sec1(f, elliptic.P256()))
-	f.Add(sec1(f, elliptic.P384()))
-	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) > maxKeyFile {
-			return
-		}
-		signer, err := parse(data)
-		if err != nil {
-			if signer != nil || strings.Contains(err.Error(), "\n") {
-				t.Fatalf("signer %v with error %q", signer != nil, err)
-			}
-			return
-		}
-		// What was accepted is a key that survives being written again.
-		again, err := parse(pkcs8(t, signer))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !again.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(signer.Public()) {
-			t.Fatal("another key after writing and reading")
-		}
-	})
-}

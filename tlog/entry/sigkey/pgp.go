@@ -24,7 +24,8 @@ const (
 	maxRingKeys       = 100 // primary keys and subkeys of one ring
 	maxRingUserIDs    = 200
 	maxRingSignatures = 500
-	maxPGPSignatures  = 10 // packets of one detached signature
+	maxPGPSignatures  = 10  // packets of one detached signature
+	maxSubpackets     = 200 // of one signature or user attribute packet; GnuPG writes about ten
 
 	// maxRingCost bounds the time that reading a ring takes, in microseconds
 	// as pgpCost estimates them. The reader verifies every self-signature,
@@ -45,6 +46,10 @@ const (
 	tagUserAttribute = 17
 	tagPadding       = 21
 )
+
+// subpacketEmbedded is the type of a signature subpacket that holds a signature
+// (RFC 9580, section 5.2.3.34).
+const subpacketEmbedded = 32
 
 type pgpKey struct {
 	ring      openpgp.EntityList
@@ -106,6 +111,9 @@ func parsePGPKey(data []byte) (k *pgpKey, err error) {
 		return nil, foreign("error generating canonical value of PGP public key", err)
 	}
 	k.canonical = out.Bytes()
+	if err := checkCanonical("PGP public key", k.canonical, MaxRingSize); err != nil {
+		return nil, err
+	}
 	slices.Sort(k.emails)
 	k.emails = slices.Compact(k.emails)
 	return k, nil
@@ -214,6 +222,11 @@ func checkRing(raw []byte) error {
 	var primary *packet.PublicKey
 	var primaryCost, subCost int
 	return eachPacket(raw, func(tag byte, whole, body []byte) error {
+		if tag == tagSignature || tag == tagUserAttribute {
+			if err := checkSubpackets(tag, body); err != nil {
+				return err
+			}
+		}
 		switch tag {
 		case tagPublicKey, tagPublicSubkey:
 			if keys++; keys > maxRingKeys {
@@ -326,9 +339,12 @@ func parsePGPSignature(data []byte) (s *pgpSignature, err error) {
 		raw = body
 	}
 	s = &pgpSignature{}
-	err = eachPacket(raw, func(tag byte, whole, _ []byte) error {
+	err = eachPacket(raw, func(tag byte, whole, body []byte) error {
 		if tag != tagSignature {
 			return errors.New("valid PGP signature was not detected")
+		}
+		if err := checkSubpackets(tag, body); err != nil {
+			return err
 		}
 		if len(s.packets) == maxPGPSignatures {
 			return fmt.Errorf("more than %d PGP signatures in one", maxPGPSignatures)
@@ -395,6 +411,58 @@ func (k *pgpKey) Verify(message []byte, sig Signature) (err error) {
 		config := &packet.Config{Time: func() time.Time { return sig.CreationTime }}
 		if _, err := openpgp.CheckDetachedSignature(k.ring, bytes.NewReader(message), bytes.NewReader(p), config); err != nil {
 			return foreign("", err)
+		}
+	}
+	return nil
+}
+
+// checkSubpackets bounds the subpackets of a signature packet, or of a user
+// attribute packet. The library keeps 40 to 80 bytes for each, and the shortest
+// has two: 64 kB of them would become megabytes.
+//
+// It counts until something is malformed, where the library stops as well.
+func checkSubpackets(tag byte, body []byte) error {
+	size := 2 // bytes of the length of a list (RFC 9580, section 5.2.3)
+	lists := [][]byte{body}
+	if tag == tagSignature {
+		if len(body) < 4 || body[0] < 4 {
+			return nil // version 3 has none
+		}
+		if body[0] == 6 {
+			size = 4
+		}
+		lists = nil
+		for rest := body[4:]; len(lists) < 2; { // those that are hashed, and the others
+			n := 0
+			for i := 0; i < size && i < len(rest); i++ {
+				n = n<<8 | int(rest[i])
+			}
+			rest = rest[min(size, len(rest)):]
+			n = min(n, len(rest))
+			lists, rest = append(lists, rest[:n]), rest[n:]
+		}
+	}
+	count := 0
+	for _, list := range lists {
+		for len(list) > 0 {
+			if count++; count > maxSubpackets {
+				return fmt.Errorf("OpenPGP packet holds more than %d subpackets", maxSubpackets)
+			}
+			// RFC 9580, section 5.2.3.7
+			header, length := 1, int(list[0])
+			switch {
+			case list[0] == 255 && len(list) >= 5:
+				header, length = 5, int(list[1])<<24|int(list[2])<<16|int(list[3])<<8|int(list[4])
+			case list[0] >= 192 && len(list) >= 2:
+				header, length = 2, (length-192)<<8+int(list[1])+192
+			}
+			subpacket := list[min(header, len(list)):min(header+length, len(list))]
+			if len(subpacket) > 0 && tag == tagSignature && subpacket[0]&0x7f == subpacketEmbedded {
+				if err := checkSubpackets(tag, subpacket[1:]); err != nil {
+					return err
+				}
+			}
+			list = list[min(header+length, len(list)):]
 		}
 	}
 	return nil

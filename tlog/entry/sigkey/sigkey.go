@@ -128,10 +128,23 @@ func keyOrError[K Key](k K, err error) (Key, error) {
 }
 
 func signatureOrError[S Signature](s S, err error) (Signature, error) {
+	if err == nil {
+		err = checkCanonical("signature", s.Canonical(), MaxSignatureSize)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// checkCanonical holds the canonical text to the bound of what is sent. It is
+// longer than binary input, and than PEM in long lines, and an entry whose key
+// or signature is longer than the bound could not be read back.
+func checkCanonical(what string, text []byte, most int) error {
+	if len(text) > most {
+		return fmt.Errorf("%s has %d bytes in canonical form, at most %d are accepted", what, len(text), most)
+	}
+	return nil
 }
 
 // Hash returns the lower-case hex SHA-256 (64 characters) of the canonical

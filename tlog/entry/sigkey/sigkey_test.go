@@ -552,30 +552,3 @@ func TestForeign(t *testing.T) {
 		t.Errorf("error %q", err)
 	}
 }
-
-func fuzzKey(f *testing.F, format string) {
-	for _, s := range samples(f) {
-		if s.format == format {
-			f.Add(s.key)
-		}
-	}
-	f.Fuzz(func(t *testing.T, in []byte) { checkKey(t, format, in) })
-}
-
-func fuzzSignature(f *testing.F, format string) {
-	for _, s := range samples(f) {
-		if s.format == format {
-			f.Add(s.sig)
-		}
-	}
-	f.Fuzz(func(t *testing.T, in []byte) { checkSignature(t, format, in) })
-}
-
-func FuzzKeyX509(f *testing.F)           { fuzzKey(f, FormatX509) }
-func FuzzKeyPGP(f *testing.F)            { fuzzKey(f, FormatPGP) }
-func FuzzKeyMinisign(f *testing.F)       { fuzzKey(f, FormatMinisign) }
-func FuzzKeySSH(f *testing.F)            { fuzzKey(f, FormatSSH) }
-func FuzzSignatureX509(f *testing.F)     { fuzzSignature(f, FormatX509) }
-func FuzzSignaturePGP(f *testing.F)      { fuzzSignature(f, FormatPGP) }
-func FuzzSignatureMinisign(f *testing.F) { fuzzSignature(f, FormatMinisign) }
-func FuzzSignatureSSH(f *testing.F)      { fuzzSignature(f, FormatSSH) }

@@ -70,15 +70,25 @@ func ParseX509(data []byte) (*X509, error) {
 	if block == nil {
 		return nil, errors.New("invalid public key: failure decoding PEM")
 	}
+	var k *X509
+	var err error
 	switch {
 	case block.Type == pemPublicKey && len(rest) == 0:
-		return parsePKIX(block.Bytes)
+		k, err = parsePKIX(block.Bytes)
 	case block.Type == pemCertificate:
-		return parseChain(block, rest)
+		k, err = parseChain(block, rest)
 	case block.Type == pemPublicKey:
 		return nil, errors.New("invalid public key: only certificates may follow one another, a public key must stand alone")
+	default:
+		return nil, foreign("", fmt.Errorf("invalid public key: cannot handle type %.64s", block.Type))
 	}
-	return nil, foreign("", fmt.Errorf("invalid public key: cannot handle type %.64s", block.Type))
+	if err == nil {
+		err = checkCanonical("invalid public key: it", k.canonical, MaxKeySize)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }
 
 func parsePKIX(der []byte) (*X509, error) {

@@ -1,0 +1,87 @@
+package entry
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/sigstack/sigstack/test/fuzz"
+)
+
+// A proposal of any kind: one verdict of one class, and what is accepted has
+// one canonical body, whose search keys are among those of the proposal.
+func FuzzPropose(f *testing.F) {
+	var seeds []*fuzz.Node
+	for _, v := range vectors(f) {
+		seeds = append(seeds, fuzz.Look(v.Request))
+	}
+	fuzz.Run(f, seeds, Propose, func(t *testing.T, in []byte, e *Entry, err error) {
+		if checkVerdict(t, "fuzz", in) == nil {
+			checkCanonical(t, in)
+			keys, err := Keys(e.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The subjects of a statement are in the proposal only.
+			for _, k := range keys {
+				if !slices.Contains(e.Keys, k) {
+					t.Fatalf("search key %q of the body is not among those of the proposal, %q", k, e.Keys)
+				}
+			}
+		}
+	})
+}
+
+// The canonical body of an entry, as it is read back from the log.
+func FuzzKeys(f *testing.F) {
+	var seeds []*fuzz.Node
+	for _, v := range vectors(f) {
+		if v.accepted() && v.DecodedBody != "" {
+			seeds = append(seeds, fuzz.Look([]byte(v.DecodedBody)))
+		}
+	}
+	fuzz.Run(f, seeds, Keys, func(t *testing.T, in []byte, keys []string, err error) {
+		if len(keys) > MaxKeys || err == nil && !json.Valid(in) {
+			t.Fatalf("%d keys, %v", len(keys), err)
+		}
+		for _, k := range keys {
+			if k == "" || len(k) > MaxKeyLength {
+				t.Fatalf("key %q", k)
+			}
+		}
+	})
+}
+
+// The reader of this package and encoding/json agree on what is valid and on
+// what it says, but for names and text that one of them changes.
+func FuzzJSON(f *testing.F) {
+	seeds := fuzz.Seeds(
+		`{}`, `[]`, `{"a":1}`, ` { "a" : [ 1 , 2 , { } , "x\"\\" ] , "b\u0062" : null } `, `"\ud83d\ude00\u00e9\/\b\f\n\r\t"`,
+		`{"":""}`, `[[],[[]],{"a":{}}]`, `-1.5e+3`, `true`, `"\\\\\""`, `{"a":"}","b":"]"}`, `["\ud800"]`, `["\ud800\u0041"]`, `1e999`,
+	)
+	parse := func(in []byte) (struct{}, error) { return struct{}{}, checkJSON(in) }
+	fuzz.Run(f, seeds, parse, func(t *testing.T, in []byte, _ struct{}, err error) {
+		if err != nil {
+			if utf8.Valid(in) && json.Valid(in) {
+				t.Fatal("valid JSON refused")
+			}
+			return
+		}
+		var want any
+		if json.Unmarshal(in, &want) != nil {
+			return // a number out of range
+		}
+		got, err := walk(trimmed(in))
+		if err != nil {
+			if err.Error() == "string holds half a surrogate pair" {
+				return
+			}
+			t.Fatal(err)
+		}
+		if g, w := fmt.Sprintf("%#v", got), fmt.Sprintf("%#v", want); g != w {
+			t.Fatalf("got %s, want %s", g, w)
+		}
+	})
+}
