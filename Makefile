@@ -9,7 +9,7 @@ TOOLS := $(CURDIR)/.tools/bin
 # How long each fuzz target runs in `make fuzz`.
 FUZZTIME ?= 1m
 
-.PHONY: run build test lint proto-check unit race e2e bench fuzz proto tools vuln clean
+.PHONY: run build test lint proto-check unit race e2e hold bench faults mutants fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -20,7 +20,7 @@ build:
 	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/sigstack
 
 ## test: everything, after installing what the tests need
-test: tools lint proto-check unit race e2e
+test: tools lint proto-check unit race e2e hold
 
 ## tools: Debian packages and pinned clients that the tests use
 tools:
@@ -38,17 +38,32 @@ lint:
 proto-check:
 	scripts/proto.sh --check
 
+# What runs the real binary has its own steps.
+PACKAGES = $$(go list ./... | grep -v -e /test/e2e -e /test/bench -e /test/faults -e /test/badinput -e /test/trace)
+
 ## unit: unit and conformance tests, to their full sizes
 unit:
-	go test $$(go list ./... | grep -v /test/e2e)
+	go test $(PACKAGES)
 
 ## race: the same under the race detector, to smaller sizes
 race:
-	go test -race -short $$(go list ./... | grep -v -e /test/e2e -e /test/bench)
+	go test -race -short $(PACKAGES)
 
 ## e2e: real clients against the real binary
 e2e:
 	go test -count=1 ./test/e2e/...
+
+## hold: kills, faults, hostile input and the order of system calls
+hold:
+	go test -count=1 -p 1 -timeout 25m ./test/trace ./test/badinput ./test/faults
+
+## faults: 1,000 random kills (FAULTS_SEED repeats a run)
+faults:
+	FAULTS_KILLS=1000 go test -count=1 -timeout 60m -run 'TestKills$$' -v ./test/faults
+
+## mutants: seeded faults, and the test that kills each
+mutants:
+	go run ./scripts/mutants
 
 ## bench: latencies of the whole stack and of its parts
 bench:

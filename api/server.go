@@ -104,7 +104,7 @@ func Wrap(mux *http.ServeMux, m *Metrics, logger *slog.Logger) http.Handler {
 			m.requests.WithLabelValues(r.Pattern, methodLabel(r.Method), strconv.Itoa(w.code())).Inc()
 			m.seconds.WithLabelValues(r.Pattern).Observe(took.Seconds())
 			host, _, _ := net.SplitHostPort(r.RemoteAddr)
-			logger.Info("request", "request_id", id, "remote", host, "method", r.Method, "path", clip(r.URL.Path), "status", w.code(), "bytes", w.bytes, "ms", float64(took.Microseconds())/1000, "agent", clip(r.UserAgent()))
+			logger.Info("request", "request_id", id, "remote", host, "method", clip(r.Method), "path", clip(r.URL.Path), "status", w.code(), "bytes", w.bytes, "ms", float64(took.Microseconds())/1000, "agent", clip(r.UserAgent()))
 		}()
 		// Clients that join a base URL with a trailing slash and a path ask for
 		// "//api/...". The mux would redirect them, and a redirected POST is lost.
@@ -127,7 +127,7 @@ func clean(p string) bool {
 
 // NotFound answers a path that no protocol has.
 func NotFound(w http.ResponseWriter, r *http.Request) {
-	WriteJSON(w, http.StatusNotFound, map[string]any{"code": http.StatusNotFound, "message": "path " + clip(r.URL.Path) + " was not found"})
+	WriteJSON(w, http.StatusNotFound, map[string]any{"code": http.StatusNotFound, "message": "path " + clip(r.URL.EscapedPath()) + " was not found"})
 }
 
 // WriteJSON answers with a JSON body.

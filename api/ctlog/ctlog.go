@@ -33,6 +33,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,6 +46,10 @@ const (
 	MaxBody    = 512000 // bytes of an add-chain or add-pre-chain request
 	MaxEntries = 1000   // entries of a get-entries answer
 )
+
+// maxMembers bounds the members of a request and the parameters of a URL, known
+// or not: three at most mean something.
+const maxMembers = 100
 
 // Prefix is the path below which everything is served.
 const Prefix = "/ct/v1/"
@@ -60,16 +65,7 @@ type Config struct {
 func New(cfg Config) http.Handler {
 	h := &handler{cfg}
 	mux := http.NewServeMux()
-	for path, e := range map[string]endpoint{
-		"add-chain":           {http.MethodPost, h.addChain},
-		"add-pre-chain":       {http.MethodPost, h.addPreChain},
-		"get-sth":             {http.MethodGet, h.sth},
-		"get-sth-consistency": {http.MethodGet, h.consistency},
-		"get-proof-by-hash":   {http.MethodGet, h.proofByHash},
-		"get-entries":         {http.MethodGet, h.entries},
-		"get-roots":           {http.MethodGet, h.roots},
-		"get-entry-and-proof": {http.MethodGet, h.entryAndProof},
-	} {
+	for path, e := range h.endpoints() {
 		mux.HandleFunc(Prefix+path, func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, e) })
 	}
 	mux.HandleFunc(Prefix, func(w http.ResponseWriter, r *http.Request) {
@@ -78,7 +74,32 @@ func New(cfg Config) http.Handler {
 	return mux
 }
 
+// Routes are the methods and paths that New serves, sorted, such as
+// "GET /ct/v1/get-sth".
+func Routes() []string {
+	var routes []string
+	for path, e := range new(handler).endpoints() {
+		routes = append(routes, e.method+" "+Prefix+path)
+	}
+	slices.Sort(routes)
+	return routes
+}
+
 type handler struct{ cfg Config }
+
+// endpoints are all that there is below Prefix.
+func (h *handler) endpoints() map[string]endpoint {
+	return map[string]endpoint{
+		"add-chain":           {http.MethodPost, h.addChain},
+		"add-pre-chain":       {http.MethodPost, h.addPreChain},
+		"get-sth":             {http.MethodGet, h.sth},
+		"get-sth-consistency": {http.MethodGet, h.consistency},
+		"get-proof-by-hash":   {http.MethodGet, h.proofByHash},
+		"get-entries":         {http.MethodGet, h.entries},
+		"get-roots":           {http.MethodGet, h.roots},
+		"get-entry-and-proof": {http.MethodGet, h.entryAndProof},
+	}
+}
 
 type endpoint struct {
 	method string
@@ -206,18 +227,54 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// parseChain reads {"chain":[...]}, of 1 to ct.MaxChain certificates.
+// parseChain reads {"chain":[...]}, of 1 to ct.MaxChain certificates. The name
+// must be spelled exactly and be there once, or readers of one request could see
+// two chains; other members are skipped.
 func parseChain(body []byte) ([][]byte, error) {
-	var req struct {
-		Chain chain `json:"chain"`
+	bad := func(err error) error {
+		return badRequest("the body is not {\"chain\":[...]} with 1 to %d certificates, each the base64 of DER: %v", ct.MaxChain, err)
 	}
-	if err := json.Unmarshal(body, &req); err != nil {
-		return nil, badRequest("the body is not {\"chain\":[...]} with 1 to %d certificates, each the base64 of DER: %v", ct.MaxChain, err)
+	notObject := errors.New("it is not one JSON object")
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, bad(notObject)
 	}
-	if len(req.Chain) == 0 {
+	var found chain
+	var seen bool
+	for n := 0; dec.More(); n++ {
+		if n == maxMembers {
+			return nil, bad(fmt.Errorf("it has more than %d members", maxMembers))
+		}
+		t, err := dec.Token()
+		if err != nil {
+			return nil, bad(notObject)
+		}
+		switch name, _ := t.(string); {
+		case name == "chain" && seen:
+			return nil, bad(errors.New("chain is there twice"))
+		case name == "chain":
+			seen = true
+			err = dec.Decode(&found)
+		case strings.EqualFold(name, "chain"):
+			return nil, bad(fmt.Errorf("the member %.20q must be spelled \"chain\"", name))
+		default:
+			var skipped json.RawMessage
+			err = dec.Decode(&skipped)
+		}
+		if err != nil {
+			return nil, bad(err)
+		}
+	}
+	if _, err := dec.Token(); err != nil { // the closing brace
+		return nil, bad(notObject)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, bad(errors.New("something follows the object"))
+	}
+	if len(found) == 0 {
 		return nil, badRequest("the chain is missing or empty; want {\"chain\":[...]} with 1 to %d certificates, each the base64 of DER", ct.MaxChain)
 	}
-	return req.Chain, nil
+	return found, nil
 }
 
 // A chain is a JSON array of base64 strings. It stops reading where there are
@@ -225,7 +282,6 @@ func parseChain(body []byte) ([][]byte, error) {
 type chain [][]byte
 
 func (c *chain) UnmarshalJSON(b []byte) error {
-	*c = nil // the last one of several members with this name counts
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
 		return errors.New("chain is not an array")
@@ -387,6 +443,10 @@ type params struct {
 
 func query(r *http.Request) *params {
 	q := &params{}
+	if strings.Count(r.URL.RawQuery, "&") >= maxMembers {
+		q.err = badRequest("the query of the URL has more than %d parameters", maxMembers)
+		return q
+	}
 	var err error
 	if q.Values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
 		q.err = badRequest("the query of the URL does not parse")

@@ -415,21 +415,6 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-func FuzzParseChain(f *testing.F) {
-	f.Add([]byte(chainJSON([]byte("a"), make([]byte, 1000))))
-	f.Add([]byte(`{"chain":[""],"chain":["QQ=="],"x":{}}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		chain, err := parseChain(b)
-		if err != nil {
-			return
-		}
-		again, err := parseChain([]byte(chainJSON(chain...)))
-		if err != nil || len(chain) > ct.MaxChain || fmt.Sprint(chain) != fmt.Sprint(again) {
-			t.Fatalf("%v, then %v, %v", chain, again, err)
-		}
-	})
-}
-
 func TestAllocationBudget(t *testing.T) {
 	many := `{"chain":[` + strings.Repeat(`"",`, MaxBody/3-20) + `""]}`
 	big := chainJSON(make([]byte, MaxBody*3/4-100))

@@ -64,10 +64,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -191,7 +193,10 @@ func New(cfg Config) (*Issuer, error) {
 	if err := s.describe(pub); err != nil {
 		return nil, err
 	}
-	s.mux = s.routes()
+	s.mux = http.NewServeMux()
+	for pattern, h := range s.routes() {
+		s.mux.HandleFunc(pattern, h)
+	}
 	return s, nil
 }
 
@@ -297,21 +302,26 @@ func (s *Issuer) describe(pub *rsa.PublicKey) error {
 	return nil
 }
 
-func (s *Issuer) routes() *http.ServeMux {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /oidc/.well-known/openid-configuration", static(s.discovery))
-	mux.HandleFunc("GET /oidc/github/.well-known/openid-configuration", static(s.github))
-	mux.HandleFunc("GET /oidc/keys", static(s.jwks))
-	mux.HandleFunc("GET /oidc/auth", s.showLogin)
-	mux.HandleFunc("POST /oidc/auth", s.submitLogin)
-	mux.HandleFunc("POST /oidc/token", s.token)
-	mux.HandleFunc("POST /oidc/device/code", s.startDevice)
-	mux.HandleFunc("GET /oidc/device", s.showDevice)
-	mux.HandleFunc("POST /oidc/device", s.submitDevice)
-	mux.HandleFunc("POST /oidc/mint", s.mint)
-	mux.HandleFunc("GET /oidc/github/token", s.gitHubRunner)
-	return mux
+// routes are the patterns of http.ServeMux and who answers them.
+func (s *Issuer) routes() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"GET /oidc/.well-known/openid-configuration":        static(s.discovery),
+		"GET /oidc/github/.well-known/openid-configuration": static(s.github),
+		"GET /oidc/keys":         static(s.jwks),
+		"GET /oidc/auth":         s.showLogin,
+		"POST /oidc/auth":        s.submitLogin,
+		"POST /oidc/token":       s.token,
+		"POST /oidc/device/code": s.startDevice,
+		"GET /oidc/device":       s.showDevice,
+		"POST /oidc/device":      s.submitDevice,
+		"POST /oidc/mint":        s.mint,
+		"GET /oidc/github/token": s.gitHubRunner,
+	}
 }
+
+// Routes are the methods and paths that an Issuer serves, sorted, such as
+// "GET /oidc/keys".
+func Routes() []string { return slices.Sorted(maps.Keys(new(Issuer).routes())) }
 
 func static(body []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

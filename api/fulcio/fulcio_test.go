@@ -551,13 +551,13 @@ func TestErrors(t *testing.T) {
 		w.wantError("POST", path, `{"certificateSigningRequest":"\ud800"}`, 400, 3, "proto:")
 		w.wantError("POST", path, bytes.Repeat([]byte{' '}, DefaultMaxBody+1), 413, 8, "the request is larger than 65536 bytes")
 		w.wantError("POST", path, bytes.Repeat([]byte{' '}, DefaultMaxBody), 400, 3, "the request body is not one JSON value")
-		w.wantError("GET", path, nil, 501, 12, "Method Not Allowed")
+		w.wantError("GET", path, nil, 405, 12, "Method Not Allowed")
 		w.wantError("POST", path, "{}", 400, 3, badToken, "X-HTTP-Method-Override", "GET", "Content-Type", "application/x-www-form-urlencoded")
 	}
 	for _, path := range []string{"/", "/api/v2/nothing", "/api/v2/signingCert/", "/api/v2/trustBundle:x", "/api/v2/%2e%2e/v2/trustBundle"} {
 		w.wantError("GET", path, nil, 404, 5, "Not Found")
 	}
-	w.wantError("POST", "/api/v2/trustBundle", "{}", 501, 12, "Method Not Allowed")
+	w.wantError("POST", "/api/v2/trustBundle", "{}", 405, 12, "Method Not Allowed")
 }
 
 // Our own trouble is 503, in both protocols and over gRPC, and shows nothing.

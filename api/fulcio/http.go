@@ -13,6 +13,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sigstack/sigstack/proto/fulcio/v1beta"
@@ -30,6 +31,12 @@ func (s *Service) gateway() (http.Handler, error) {
 				return metadata.Pairs(tokenKey, token)
 			}
 			return nil
+		}),
+		runtime.WithRoutingErrorHandler(routingError),
+		// The decoder's errors repeat whole values of a request.
+		runtime.WithErrorHandler(func(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+			s := status.Convert(err)
+			runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, status.Error(s.Code(), clean(s.Message())))
 		}),
 		// Without this, X-HTTP-Method-Override turns a POST into a GET.
 		runtime.WithDisablePathLengthFallback(),
@@ -66,6 +73,21 @@ func (s *Service) gateway() (http.Handler, error) {
 		inner.Body, inner.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		mux.ServeHTTP(w, inner)
 	}), nil
+}
+
+// routingError answers a request that no method fits. The gateway would make
+// 501 out of a wrong HTTP method, as if the fault were the server's.
+func routingError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
+	if httpStatus != http.StatusMethodNotAllowed {
+		runtime.DefaultRoutingErrorHandler(ctx, mux, m, w, r, httpStatus)
+		return
+	}
+	allowed := "GET, HEAD"
+	if strings.HasSuffix(r.URL.Path, "/signingCert") {
+		allowed = http.MethodPost
+	}
+	w.Header().Set("Allow", allowed)
+	writeError(w, httpStatus, codes.Unimplemented, "Method Not Allowed: want "+allowed)
 }
 
 // readBody reads a request body within the limit and checks that it is one JSON

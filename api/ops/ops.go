@@ -8,8 +8,10 @@ package ops
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,26 +30,39 @@ type Check func(ctx context.Context) error
 // New returns the handler. Each check is named in the answer of /readyz.
 func New(metrics prometheus.Gatherer, checks map[string]Check) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", Health)
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-		defer cancel()
-		status, state, results := http.StatusOK, "ready", run(ctx, checks)
-		for _, result := range results {
-			if result != "ok" {
-				status, state = http.StatusServiceUnavailable, "not ready"
-			}
-		}
-		w.Header().Set("Cache-Control", "no-store")
-		api.WriteJSON(w, status, map[string]any{"status": state, "checks": results})
-	})
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	for pattern, h := range routes(metrics, checks) {
+		mux.HandleFunc(pattern, h)
+	}
 	return mux
+}
+
+// Routes are the patterns of http.ServeMux that New serves, sorted.
+func Routes() []string { return slices.Sorted(maps.Keys(routes(prometheus.NewRegistry(), nil))) }
+
+func routes(metrics prometheus.Gatherer, checks map[string]Check) map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"GET /metrics":         promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}).ServeHTTP,
+		"GET /healthz":         Health,
+		"GET /readyz":          func(w http.ResponseWriter, r *http.Request) { ready(w, r, checks) },
+		"/debug/pprof/":        pprof.Index,
+		"/debug/pprof/cmdline": pprof.Cmdline,
+		"/debug/pprof/profile": pprof.Profile,
+		"/debug/pprof/symbol":  pprof.Symbol,
+		"/debug/pprof/trace":   pprof.Trace,
+	}
+}
+
+func ready(w http.ResponseWriter, r *http.Request, checks map[string]Check) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	status, state, results := http.StatusOK, "ready", run(ctx, checks)
+	for _, result := range results {
+		if result != "ok" {
+			status, state = http.StatusServiceUnavailable, "not ready"
+		}
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	api.WriteJSON(w, status, map[string]any{"status": state, "checks": results})
 }
 
 // Health answers that the process lives, as Fulcio and gRPC health checks spell it.

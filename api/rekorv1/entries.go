@@ -80,7 +80,7 @@ func foreignKind(proposed []byte, err error) string {
 		return ""
 	}
 	var kind string
-	if readDocument(proposed, []string{"kind"}, func(_ string, dec *json.Decoder) error { return dec.Decode(&kind) }) != nil || !isRekorKind(kind) {
+	if readDocument(proposed, []string{"kind"}, func(_ string, dec *json.Decoder) error { return readText(dec, &kind) }) != nil || !isRekorKind(kind) {
 		return ""
 	}
 	return kind
@@ -150,7 +150,7 @@ func parseRetrieve(body []byte) (*retrieveRequest, error) {
 				return err
 			case "entryUUIDs":
 				var uuid string
-				if err := dec.Decode(&uuid); err != nil {
+				if err := readText(dec, &uuid); err != nil {
 					return err
 				}
 				if !rekor.IsID(uuid) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxMembers bounds the members of an object, known or not. No request has
@@ -17,6 +18,9 @@ const maxMembers = 100
 // readDocument reads a body that is one JSON object, as readObject does.
 // Anything but white space after it is an error.
 func readDocument(data []byte, names []string, read func(name string, dec *json.Decoder) error) error {
+	if !utf8.Valid(data) {
+		return errors.New("it is not valid UTF-8")
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := readObject(dec, names, read); err != nil {
 		return err
@@ -95,6 +99,18 @@ func readArray(dec *json.Decoder, name string, read func(i int, dec *json.Decode
 	}
 	_, err := dec.Token() // the closing bracket
 	return err
+}
+
+// readText reads a string, or null, which leaves it as it is. Half a surrogate
+// pair is no text: the decoder would replace it without a word.
+func readText(dec *json.Decoder, to *string) error {
+	if err := dec.Decode(to); err != nil {
+		return err
+	}
+	if strings.ContainsRune(*to, utf8.RuneError) {
+		return errors.New("a string is not valid Unicode")
+	}
+	return nil
 }
 
 var errNull = errors.New("null is not accepted")

@@ -71,10 +71,14 @@ const DefaultMaxBody = 32 << 20
 // holds a public key.
 const maxQuery = 1 << 20
 
+// maxParams bounds the parameters of a URL. As a map they take many times the
+// bytes that they took in the URL; no request has more than three.
+const maxParams = 100
+
 // handler serves the API.
 type handler struct {
 	cfg    Config
-	routes map[string]route // by path; an entry's own path is added by find
+	routes map[string]route // by path; an entry's own path is found by find
 	entry  route
 }
 
@@ -100,6 +104,8 @@ const (
 	typePEM  = "application/x-pem-file"
 
 	pathEntries = "/api/v1/log/entries"
+	pathEntry   = pathEntries + "/{entryUUID}"
+	pathPing    = "/ping"
 )
 
 // New returns the handler of the API. Mount it at /api/v1/log, /api/v1/log/,
@@ -113,19 +119,38 @@ func New(cfg Config) http.Handler {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &handler{cfg: cfg, routes: make(map[string]route)}
+	for _, rt := range h.table() {
+		h.routes[rt.pattern] = rt
+	}
+	h.entry = h.routes[pathEntry]
+	return h
+}
+
+// table is every route but the one of /ping.
+func (h *handler) table() []route {
 	type methods = map[string]func(http.ResponseWriter, *http.Request) error
-	for _, rt := range []route{
+	return []route{
 		{"/api/v1/log", methods{"GET": h.info}, typeJSON},
 		{"/api/v1/log/publicKey", methods{"GET": h.publicKey}, typePEM},
 		{"/api/v1/log/proof", methods{"GET": h.proof}, typeJSON},
 		{pathEntries, methods{"GET": h.byIndex, "POST": h.create}, typeJSON},
 		{pathEntries + "/retrieve", methods{"GET": h.byUUID, "POST": h.retrieve}, typeJSON},
+		{pathEntry, methods{"GET": h.byUUID}, typeJSON},
 		{"/api/v1/index/retrieve", methods{"POST": h.search}, typeJSON},
-	} {
-		h.routes[rt.pattern] = rt
 	}
-	h.entry = route{pathEntries + "/{entryUUID}", methods{"GET": h.byUUID}, typeJSON}
-	return h
+}
+
+// Routes are the methods and paths that New serves, sorted, such as
+// "GET /api/v1/log/entries/{entryUUID}".
+func Routes() []string {
+	routes := []string{"GET " + pathPing}
+	for _, rt := range new(handler).table() {
+		for _, method := range rt.allowed() {
+			routes = append(routes, method+" "+rt.pattern)
+		}
+	}
+	slices.Sort(routes)
+	return routes
 }
 
 // ServeHTTP finds the route, settles what is common to all of them, and
@@ -146,7 +171,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// Trailing and doubled slashes are tolerated, without a redirect.
 	clean := path.Clean("/" + r.URL.Path)
-	if clean == "/ping" {
+	if clean == pathPing {
 		h.ping(w, r)
 		return
 	}
@@ -165,6 +190,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		neverStore(header)
 	}
 	err := negotiate(r, rt.produces)
+	if err == nil && strings.Count(r.URL.RawQuery, "&") >= maxParams {
+		err = badRequest("the URL has more than %d parameters", maxParams)
+	}
 	if err == nil {
 		err = serve(w, r)
 	}
@@ -183,7 +211,7 @@ func (h *handler) find(clean string) (route, bool) {
 
 // ping tells probes that somebody listens; it asks nothing of the log.
 func (h *handler) ping(w http.ResponseWriter, r *http.Request) {
-	r.Pattern = "/ping"
+	r.Pattern = pathPing
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.methodNotAllowed(w, r, []string{"GET", "HEAD"})
 		return

@@ -68,18 +68,18 @@ func parseQuery(body []byte) (*query, error) {
 	err := readDocument(body, []string{"email", "hash", "operator", "publicKey", "subject"}, func(name string, dec *json.Decoder) error {
 		switch name {
 		case "email":
-			return dec.Decode(&q.email)
+			return readText(dec, &q.email)
 		case "hash":
-			return dec.Decode(&q.hash)
+			return readText(dec, &q.hash)
 		case "operator":
-			return dec.Decode(&q.operator)
+			return readText(dec, &q.operator)
 		case "subject":
-			return dec.Decode(&q.subject)
+			return readText(dec, &q.subject)
 		}
 		key := new(queryKey)
 		switch err := readObject(dec, []string{"content", "format"}, func(name string, dec *json.Decoder) error {
 			if name == "format" {
-				return dec.Decode(&key.format)
+				return readText(dec, &key.format)
 			}
 			return dec.Decode(&key.content)
 		}); err {

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -271,38 +270,4 @@ func TestRegister(t *testing.T) {
 			t.Errorf("%s: %d, want %d", target, w.Code, want)
 		}
 	}
-}
-
-// Whatever the path: the answer is the file of exactly that name, or 404.
-func FuzzPath(f *testing.F) {
-	fx := newFixture(f)
-	h := New(fx.repo)
-	for _, seed := range []string{"/tuf/root.json", "/tuf/1.root.json", "/tuf/targets/rekor.pub", "/tuf/../root.json", "/tuf/%2e%2e/root.json", "/tuf//root.json", "/tuf/targets%2frekor.pub", "/tuf/a\\b", "*"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, target string) {
-		u, err := url.ParseRequestURI(target)
-		if err != nil {
-			return // net/http answers 400 by itself
-		}
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, &http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}})
-		path, _, _ := strings.Cut(target, "?")
-		if i := strings.Index(path, "://"); i >= 0 { // absolute form
-			path = u.EscapedPath()
-		}
-		want, ok := []byte(nil), false
-		if name, under := strings.CutPrefix(path, Prefix); under {
-			want, ok = fx.repo.File(name)
-		}
-		switch {
-		case w.Code == http.StatusOK && ok && bytes.Equal(w.Body.Bytes(), want):
-		case w.Code == http.StatusNotFound && !ok:
-		default:
-			t.Fatalf("%q: %d with %d bytes, published: %v", target, w.Code, w.Body.Len(), ok)
-		}
-		if strconv.Itoa(w.Body.Len()) != w.Header().Get("Content-Length") {
-			t.Fatalf("%q: Content-Length %s for %d bytes", target, w.Header().Get("Content-Length"), w.Body.Len())
-		}
-	})
 }
