@@ -1,10 +1,25 @@
-// Package bench measures the real binary over HTTP: latency as one client sees
-// it, with everything on the disk and proven when the answer arrives.
+// Package bench measures the real binary over HTTP, as clients see it: with
+// everything on the disk and proven when the answer arrives.
 //
-//	go test -run '^$' -bench . -benchtime 5s ./test/bench
+//	make bench
+//
+// Clients and server share the machine's cores. Each benchmark is a closed loop:
+// a client sends its next request when it has read the answer to the last one.
+// It reports
+//
+//	req/s          answers a second
+//	p50-us p99-us  from sending to having read the answer
+//	cpu-us/req     CPU time of the server
+//	all-cpu-us/req and of the clients with it
+//	allocs/req     heap allocations of the server
+//	RSS-MB         resident memory of the server afterwards
+//	of-ceiling     req/s, as a share of what the same cores do, measured right
+//	               before, of nothing but the ECDSA operations that a request
+//	               needs (see ceiling)
 package bench
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,12 +31,17 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,109 +56,270 @@ func BenchmarkStart(b *testing.B) {
 	var rss float64
 	for b.Loop() {
 		s := harness.Start(b)
-		resp, err := http.Get(s.Ops + "/metrics")
-		if err != nil {
-			b.Fatal(err)
-		}
-		text, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			b.Fatal(err)
-		}
-		_, value, _ := strings.Cut(string(text), "\nprocess_resident_memory_bytes ")
-		value, _, _ = strings.Cut(value, "\n")
-		if rss, err = strconv.ParseFloat(value, 64); err != nil {
-			b.Fatal(err)
-		}
+		rss = metric(b, s, "process_resident_memory_bytes")
 		s.Stop()
 	}
 	b.ReportMetric(rss/1e6, "RSS-MB")
 }
 
-// BenchmarkEntry uploads hashedrekord entries, each new, one after the other.
-// The key pair and the signatures are made outside of the measured time.
+// BenchmarkEntry uploads hashedrekord entries, each new.
 func BenchmarkEntry(b *testing.B) {
 	s := harness.Start(b)
-	key, pub := newKey(b)
-	measure(b, func() (string, []byte) {
-		digest := make([]byte, sha256.Size)
-		rand.Read(digest)
+	signer := newSigner(b)
+	for _, clients := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			measure(b, s, clients, signer.entries(b, s, b.N), http.StatusCreated, ceiling(entryNeeds))
+		})
+	}
+}
+
+// BenchmarkRead fetches entries with their proofs, by index and by UUID, from a
+// log of 20,000, and searches for them.
+func BenchmarkRead(b *testing.B) {
+	const size = 20_000
+	s := harness.Start(b)
+	uuids := make([]string, size)
+	fill(b, s, newSigner(b).entries(b, s, size), func(n int, answer []byte) {
+		uuid, _, _ := bytes.Cut(answer[2:], []byte(`"`))
+		uuids[n] = string(uuid)
+	})
+	gets := func(n int, path func(i int) string) [][]byte {
+		out := make([][]byte, n)
+		for i := range out {
+			out[i] = request(s, "GET", path(i*7919%size), nil)
+		}
+		return out
+	}
+	for _, clients := range []int{1, 64} {
+		b.Run(fmt.Sprintf("by=index/clients=%d", clients), func(b *testing.B) {
+			measure(b, s, clients, gets(b.N, func(i int) string { return "/api/v1/log/entries?logIndex=" + strconv.Itoa(i) }), http.StatusOK, ceiling(readNeeds))
+		})
+		b.Run(fmt.Sprintf("by=uuid/clients=%d", clients), func(b *testing.B) {
+			measure(b, s, clients, gets(b.N, func(i int) string { return "/api/v1/log/entries/" + uuids[i] }), http.StatusOK, ceiling(readNeeds))
+		})
+		b.Run(fmt.Sprintf("by=search/clients=%d", clients), func(b *testing.B) {
+			searches := make([][]byte, b.N)
+			for i := range searches {
+				digest := sha256.Sum256(fmt.Append(nil, i))
+				searches[i] = request(s, "POST", "/api/v1/index/retrieve", fmt.Appendf(nil, `{"hash":"sha256:%x"}`, digest))
+			}
+			measure(b, s, clients, searches, http.StatusOK, 0)
+		})
+	}
+}
+
+// BenchmarkCertificate requests certificates from an intermediate on each curve.
+func BenchmarkCertificate(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		needs []operation
+	}{{"p384", certificateNeeds(elliptic.P384())}, {"p256", certificateNeeds(elliptic.P256())}} {
+		config := b.TempDir() + "/sigstack.yaml"
+		if err := os.WriteFile(config, []byte("ca: {key-type: "+c.name+"}\n"), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		s := harness.Start(b, "--config", config)
+		signer := newSigner(b)
+		for _, clients := range []int{1, 16, 64} {
+			b.Run(fmt.Sprintf("ca=%s/clients=%d", c.name, clients), func(b *testing.B) {
+				measure(b, s, clients, signer.certificates(b, s, b.N), http.StatusOK, ceiling(c.needs))
+			})
+		}
+		s.Stop()
+	}
+}
+
+// BenchmarkCeiling shows what the cores do of single operations.
+func BenchmarkCeiling(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		op   operation
+	}{
+		{"sign/p256", operation{elliptic.P256(), false}}, {"verify/p256", operation{elliptic.P256(), true}},
+		{"sign/p384", operation{elliptic.P384(), false}}, {"verify/p384", operation{elliptic.P384(), true}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+			}
+			b.ReportMetric(ceiling([]operation{c.op}), "ops/s")
+		})
+	}
+}
+
+// An operation is one ECDSA signature or verification.
+type operation struct {
+	curve  elliptic.Curve
+	verify bool
+}
+
+// What a request needs, whoever serves it. What the server does beyond that,
+// above all verifying its own signatures before anybody sees them, is not in it.
+var (
+	entryNeeds = []operation{{elliptic.P256(), true}, {elliptic.P256(), false}} // the entry's signature; the SET
+	readNeeds  = []operation{{elliptic.P256(), false}}                          // the SET
+)
+
+// certificateNeeds: proof of possession, precertificate, SCT, certificate.
+func certificateNeeds(ca elliptic.Curve) []operation {
+	return []operation{{elliptic.P256(), true}, {ca, false}, {elliptic.P256(), false}, {ca, false}}
+}
+
+// ceiling measures how often a second all cores together do the operations.
+func ceiling(ops []operation) float64 {
+	type prepared struct {
+		operation
+		key *ecdsa.PrivateKey
+		sig []byte
+	}
+	digest := make([]byte, sha256.Size)
+	set := make([]prepared, len(ops))
+	for i, op := range ops {
+		key, err := ecdsa.GenerateKey(op.curve, rand.Reader)
+		if err != nil {
+			panic(err)
+		}
 		sig, err := ecdsa.SignASN1(rand.Reader, key, digest)
 		if err != nil {
-			b.Fatal(err)
+			panic(err)
 		}
-		return s.URL + "/api/v1/log/entries", marshal(b, map[string]any{
-			"kind": "hashedrekord", "apiVersion": "0.0.1",
-			"spec": map[string]any{
-				"data":      map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": fmt.Sprintf("%x", digest)}},
-				"signature": map[string]any{"content": sig, "publicKey": map[string]any{"content": pub}},
-			},
-		})
-	}, http.StatusCreated, "inclusionProof")
-}
-
-// BenchmarkCertificate requests certificates, with a new key each time, from
-// an intermediate on each curve.
-func BenchmarkCertificate(b *testing.B) {
-	for _, curve := range []string{"p384", "p256"} {
-		b.Run(curve, func(b *testing.B) {
-			config := b.TempDir() + "/sigstack.yaml"
-			if err := os.WriteFile(config, []byte("ca: {key-type: "+curve+"}\n"), 0o600); err != nil {
-				b.Fatal(err)
-			}
-			s := harness.Start(b, "--config", config)
-			token := mint(b, s.URL, "bench@example.com")
-			measure(b, func() (string, []byte) {
-				key, pub := newKey(b)
-				subject := sha256.Sum256([]byte("bench@example.com"))
-				proof, err := ecdsa.SignASN1(rand.Reader, key, subject[:])
-				if err != nil {
-					b.Fatal(err)
+		set[i] = prepared{op, key, sig}
+	}
+	const length = 400 * time.Millisecond
+	var rounds atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for time.Since(start) < length {
+				for _, op := range set {
+					if op.verify {
+						ecdsa.VerifyASN1(&op.key.PublicKey, digest, op.sig)
+					} else {
+						ecdsa.SignASN1(rand.Reader, op.key, digest)
+					}
 				}
-				return s.URL + "/api/v2/signingCert", marshal(b, map[string]any{
-					"credentials": map[string]any{"oidcIdentityToken": token},
-					"publicKeyRequest": map[string]any{
-						"publicKey":         map[string]any{"algorithm": "ECDSA", "content": string(pub)},
-						"proofOfPossession": base64.StdEncoding.EncodeToString(proof),
-					},
-				})
-			}, http.StatusOK, "signedCertificateEmbeddedSct")
+				rounds.Add(1)
+			}
 		})
 	}
+	wg.Wait()
+	return float64(rounds.Load()) / time.Since(start).Seconds()
 }
 
-// measure posts what next returns, one request after the other, and reports
-// the median and the 99th percentile of the time from sending to having read
-// the answer.
-func measure(b *testing.B, next func() (url string, body []byte), status int, want string) {
-	client := &http.Client{Timeout: 10 * time.Second}
-	var url string
-	bodies := make([][]byte, b.N)
-	for i := range bodies {
-		url, bodies[i] = next()
-	}
-	took := make([]time.Duration, 0, b.N)
+// measure sends the requests, each client the next that is left.
+func measure(b *testing.B, s *harness.Server, clients int, requests [][]byte, status int, ceiling float64) {
+	took := make([][]time.Duration, clients)
+	var next atomic.Int64
+	cpu, mallocs := metric(b, s, "process_cpu_seconds_total"), metric(b, s, "go_memstats_mallocs_total")
+	own := ownCPU(b)
+	var wg sync.WaitGroup
 	b.ResetTimer()
-	for _, body := range bodies {
-		start := time.Now()
-		resp, err := client.Post(url, "application/json", bytes.NewReader(body))
-		if err != nil {
-			b.Fatal(err)
-		}
-		answer, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		took = append(took, time.Since(start))
-		if err != nil || resp.StatusCode != status || !bytes.Contains(answer, []byte(want)) {
-			b.Fatalf("%s: %s (%v)", resp.Status, answer, err)
-		}
+	start := time.Now()
+	for c := range clients {
+		wg.Go(func() {
+			conn := dial(b, s)
+			defer conn.Close()
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= len(requests) || b.Failed() {
+					return
+				}
+				start := time.Now()
+				conn.do(b, requests[n], status)
+				took[c] = append(took[c], time.Since(start))
+			}
+		})
 	}
+	wg.Wait()
+	elapsed := time.Since(start)
 	b.StopTimer()
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
-	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+	if b.Failed() {
+		b.FailNow()
+	}
+	n := float64(len(requests))
+	cpu, mallocs = metric(b, s, "process_cpu_seconds_total")-cpu, metric(b, s, "go_memstats_mallocs_total")-mallocs
+	all := slices.Concat(took...)
+	slices.Sort(all)
+	b.ReportMetric(0, "ns/op") // says nothing where many run at once
+	b.ReportMetric(n/elapsed.Seconds(), "req/s")
+	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-us")
+	b.ReportMetric(cpu*1e6/n, "cpu-us/req")
+	b.ReportMetric((cpu+ownCPU(b)-own)*1e6/n, "all-cpu-us/req")
+	b.ReportMetric(mallocs/n, "allocs/req")
+	b.ReportMetric(metric(b, s, "process_resident_memory_bytes")/1e6, "RSS-MB")
+	if ceiling > 0 {
+		b.ReportMetric(n/elapsed.Seconds()/ceiling, "of-ceiling")
+	}
 }
 
-func newKey(b *testing.B) (*ecdsa.PrivateKey, []byte) {
+// fill sends the requests with many clients and hands over each answer.
+func fill(b *testing.B, s *harness.Server, requests [][]byte, answered func(n int, body []byte)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			conn := dial(b, s)
+			defer conn.Close()
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= len(requests) || b.Failed() {
+					return
+				}
+				answered(n, conn.do(b, requests[n], http.StatusCreated))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A client is one connection. It writes requests that were rendered before and
+// costs little, so that the measured cores are the server's.
+type client struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func dial(b *testing.B, s *harness.Server) *client {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		b.Error(err)
+		return nil
+	}
+	return &client{conn, bufio.NewReader(conn)}
+}
+
+// do sends a request and returns the body of the answer.
+func (c *client) do(b *testing.B, request []byte, status int) []byte {
+	if _, err := c.Write(request); err != nil {
+		b.Error(err)
+		return nil
+	}
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		b.Error(err)
+		return nil
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != status {
+		b.Errorf("%s: %.300s (%v)", resp.Status, body, err)
+	}
+	return body
+}
+
+// request renders a request.
+func request(s *harness.Server, method, path string, body []byte) []byte {
+	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", method, path, strings.TrimPrefix(s.URL, "http://"), len(body))
+	return append([]byte(head), body...)
+}
+
+// A signer makes requests with one key.
+type signer struct {
+	key *ecdsa.PrivateKey
+	pem []byte
+}
+
+func newSigner(b *testing.B) signer {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		b.Fatal(err)
@@ -147,12 +328,39 @@ func newKey(b *testing.B) (*ecdsa.PrivateKey, []byte) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})
+	return signer{key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})}
 }
 
-func mint(b *testing.B, base, email string) string {
+func (s signer) sign(b *testing.B, data []byte) (digest [sha256.Size]byte, sig []byte) {
+	digest = sha256.Sum256(data)
+	sig, err := ecdsa.SignASN1(rand.Reader, s.key, digest[:])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return digest, sig
+}
+
+// entries returns n uploads of new hashedrekord entries: of artifacts "0", "1", ...
+func (s signer) entries(b *testing.B, server *harness.Server, n int) [][]byte {
+	out := make([][]byte, n)
+	for i := range out {
+		digest, sig := s.sign(b, fmt.Append(nil, i))
+		out[i] = request(server, "POST", "/api/v1/log/entries", marshal(b, map[string]any{
+			"kind": "hashedrekord", "apiVersion": "0.0.1",
+			"spec": map[string]any{
+				"data":      map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": fmt.Sprintf("%x", digest)}},
+				"signature": map[string]any{"content": sig, "publicKey": map[string]any{"content": s.pem}},
+			},
+		}))
+	}
+	return out
+}
+
+// certificates returns n requests for certificates.
+func (s signer) certificates(b *testing.B, server *harness.Server, n int) [][]byte {
+	const email = "bench@example.com"
 	form := url.Values{"email": {email}}
-	req, err := http.NewRequest(http.MethodPost, base+"/oidc/mint", strings.NewReader(form.Encode()))
+	req, err := http.NewRequest(http.MethodPost, server.URL+"/oidc/mint", strings.NewReader(form.Encode()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -167,7 +375,15 @@ func mint(b *testing.B, base, email string) string {
 	if err != nil || resp.StatusCode != http.StatusOK {
 		b.Fatalf("%s: %s (%v)", resp.Status, token, err)
 	}
-	return string(token)
+	_, proof := s.sign(b, []byte(email))
+	one := request(server, "POST", "/api/v2/signingCert", marshal(b, map[string]any{
+		"credentials": map[string]any{"oidcIdentityToken": string(token)},
+		"publicKeyRequest": map[string]any{
+			"publicKey":         map[string]any{"algorithm": "ECDSA", "content": string(s.pem)},
+			"proofOfPossession": base64.StdEncoding.EncodeToString(proof),
+		},
+	}))
+	return slices.Repeat([][]byte{one}, n)
 }
 
 func marshal(b *testing.B, v any) []byte {
@@ -176,4 +392,34 @@ func marshal(b *testing.B, v any) []byte {
 		b.Fatal(err)
 	}
 	return body
+}
+
+// metric reads one figure of the server.
+func metric(b *testing.B, s *harness.Server, name string) float64 {
+	resp, err := http.Get(s.Ops + "/metrics")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, value, _ := strings.Cut(string(text), "\n"+name+" ")
+	value, _, _ = strings.Cut(value, "\n")
+	f, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		b.Fatalf("metric %s: %v", name, err)
+	}
+	return f
+}
+
+// ownCPU returns the CPU time of this process, in seconds.
+func ownCPU(b *testing.B) float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	seconds := func(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
+	return seconds(u.Utime) + seconds(u.Stime)
 }
