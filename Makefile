@@ -9,7 +9,7 @@ TOOLS := $(CURDIR)/.tools/bin
 # How long each fuzz target runs in `make fuzz`.
 FUZZTIME ?= 1m
 
-.PHONY: run build test lint proto-check unit race e2e hold bench faults mutants fuzz proto tools vuln clean
+.PHONY: run build test lint proto-check unit race e2e trace hold bench faults mutants fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -20,7 +20,7 @@ build:
 	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/sigstack
 
 ## test: everything, after installing what the tests need
-test: tools lint proto-check unit race e2e hold
+test: tools lint proto-check unit race e2e trace
 
 ## tools: Debian packages and pinned clients that the tests use
 tools:
@@ -53,9 +53,13 @@ race:
 e2e:
 	go test -count=1 ./test/e2e/...
 
-## hold: kills, faults, hostile input and the order of system calls
+## trace: the order of system calls, under strace
+trace:
+	go test -count=1 -run 'Order|CanFail' ./test/trace
+
+## hold: kills, faults and hostile input; wants an otherwise idle machine
 hold:
-	go test -count=1 -p 1 -timeout 25m ./test/trace ./test/badinput ./test/faults
+	go test -count=1 -p 1 -timeout 25m ./test/badinput ./test/faults
 
 ## faults: 1,000 random kills (FAULTS_SEED repeats a run)
 faults:

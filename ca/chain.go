@@ -74,6 +74,10 @@ func checkChain(certs []*x509.Certificate) (*Chain, error) {
 		if err := checkKey(cert.PublicKey); err != nil {
 			return nil, fmt.Errorf("certificate %d (%q): %w", i, cert.Subject, err)
 		}
+		// A self-signed root is its own parent, so twice of it would do.
+		if slices.ContainsFunc(certs[:i], func(c *x509.Certificate) bool { return bytes.Equal(c.RawTBSCertificate, cert.RawTBSCertificate) }) {
+			return nil, fmt.Errorf("certificate %d (%q) stands twice", i, cert.Subject)
+		}
 		parent := cert // the root signs itself
 		if i+1 < len(certs) {
 			parent = certs[i+1]

@@ -136,6 +136,7 @@ func TestNewChainRefuses(t *testing.T) {
 		"too many":     {long, rootKey, "9 certificates"},
 		"nil":          {[]*x509.Certificate{nil}, key, "missing"},
 		"nil parent":   {[]*x509.Certificate{certs[0], nil}, key, "not the next one"},
+		"root twice":   {[]*x509.Certificate{certs[0], certs[1], certs[1]}, key, "stands twice"},
 		"no signer":    {certs, nil, "no signer"},
 		"other signer": {certs, rootKey, "another public key"},
 		"order":        {[]*x509.Certificate{certs[1], certs[0]}, rootKey, "order"},

@@ -277,6 +277,9 @@ func TestCorrespond(t *testing.T) {
 		"poison stays":        func(p *plainTBS) { p.Extensions = append(p.Extensions, poison()) },
 		"no list":             func(p *plainTBS) { p.drop(oidSCTList()) },
 		"two lists":           func(p *plainTBS) { p.Extensions = append(p.Extensions, list) },
+		"list critical":       func(p *plainTBS) { p.extension(oidSCTList()).Critical = true },
+		"list empty":          func(p *plainTBS) { p.extension(oidSCTList()).Value = []byte{4, 2, 0, 0} },
+		"list malformed":      func(p *plainTBS) { p.extension(oidSCTList()).Value = []byte{5, 0} },
 		"list first":          func(p *plainTBS) { p.drop(oidSCTList()); p.Extensions = slices.Insert(p.Extensions, 0, list) },
 		"one more": func(p *plainTBS) {
 			p.Extensions = append(p.Extensions, pkix.Extension{Id: []int{1, 2, 3}, Value: []byte{5, 0}})

@@ -141,6 +141,16 @@ func correspond(precertTBS, finalTBS []byte) error {
 	if err != nil {
 		return fmt.Errorf("correspondence: certificate: %w", err)
 	}
+	// What was taken out is not compared below, so it is checked here (RFC 6962,
+	// sections 3.1 and 3.3).
+	if e := pre.extensions[preAt]; !e.Critical || !bytes.Equal(e.Value, []byte{0x05, 0x00}) {
+		return errors.New("correspondence: the poison of the precertificate is not critical with an ASN.1 NULL as its value")
+	}
+	if e := final.extensions[finalAt]; e.Critical {
+		return errors.New("correspondence: the SCT list of the certificate is critical")
+	} else if scts, err := parseSCTList(e.Value); err != nil || len(scts) == 0 {
+		return errors.New("correspondence: the SCT list of the certificate has no SCT or is malformed")
+	}
 	if bytes.Equal(preRest, finalRest) && preAt == finalAt {
 		return nil
 	}

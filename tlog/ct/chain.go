@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ func (l *Log) checkChain(cert []byte, chain [][]byte) ([]*x509.Certificate, erro
 	}
 	for i, c := range path[1:] {
 		if !bytes.Equal(c.RawSubject, path[i].RawIssuer) {
-			return nil, fmt.Errorf("%w: certificate %d was issued by %.200q, but certificate %d is %.200q; want each signed by the next", ErrChain, i, path[i].Issuer, i+1, c.Subject)
+			return nil, fmt.Errorf("%w: certificate %d was issued by %.200q, but certificate %d is %.200q; want each signed by the next", ErrChain, i, shown(path[i].RawIssuer, path[i].Issuer), i+1, shown(c.RawSubject, c.Subject))
 		}
 	}
 	if slices.ContainsFunc(path[1:], isPrecertSigner) {
@@ -73,7 +74,7 @@ func (l *Log) checkChain(cert []byte, chain [][]byte) ([]*x509.Certificate, erro
 	case !anchored && err != nil:
 		return nil, fmt.Errorf("%w: certificate %d names a root of this log as its issuer, but was not signed by it: %w", ErrChain, len(path)-1, err)
 	case !anchored:
-		return nil, fmt.Errorf("%w: certificate %d is neither a root of this log nor issued by one (its issuer is %.200q); get-roots lists the roots", ErrChain, len(path)-1, last.Issuer)
+		return nil, fmt.Errorf("%w: certificate %d is neither a root of this log nor issued by one (its issuer is %.200q); get-roots lists the roots", ErrChain, len(path)-1, shown(last.RawIssuer, last.Issuer))
 	case len(path) > MaxChain:
 		return nil, fmt.Errorf("%w: with its root it has %d certificates, want at most %d", ErrChain, len(path), MaxChain)
 	}
@@ -83,6 +84,16 @@ func (l *Log) checkChain(cert []byte, chain [][]byte) ([]*x509.Certificate, erro
 		}
 	}
 	return path, nil
+}
+
+// shown is a name for a message. crypto/x509 writes one in time and memory that
+// grow with the square of its attributes, so one that is long in DER is not
+// written.
+func shown(der []byte, name pkix.Name) string {
+	if len(der) > 1024 {
+		return fmt.Sprintf("a name of %d bytes", len(der))
+	}
+	return name.String()
 }
 
 // maxElements bounds the DER elements of a certificate. crypto/x509 makes 150

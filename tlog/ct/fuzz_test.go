@@ -6,6 +6,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -182,4 +184,26 @@ func FuzzCheckChain(f *testing.F) {
 			}
 		}
 	})
+}
+
+// crypto/x509 writes a name of many attributes in the square of their number.
+// No message does that.
+func TestLongNames(t *testing.T) {
+	l := newTestLog(t)
+	long := leafTemplate(1)
+	for i := range 700 {
+		long.Subject.ExtraNames = append(long.Subject.ExtraNames, pkix.AttributeTypeAndValue{
+			Type: asn1.ObjectIdentifier{2, 5, 4, 10}, Value: strings.Repeat("x", 40) + strconv.Itoa(i)})
+	}
+	der := issue(nil, l.ca.leafKey, l.ca.leafKey, long).Raw // its own issuer
+	if n := countElements(der); n > maxElements(der) {
+		t.Fatalf("%d elements: it is refused for another reason", n)
+	}
+	for name, chain := range map[string][][]byte{"unknown issuer": nil, "wrong parent": {l.ca.root.Raw}} {
+		fuzz.Budget(t, len(der), func() {
+			if _, err := l.checkChain(der, chain); !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), "a name of ") {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/binary"
 	"errors"
@@ -171,7 +172,7 @@ const maxLinks = 1024
 // certificate of a chain is its own parent.
 func (k *links) check(child, parent *x509.Certificate, issuer bool) error {
 	if !bytes.Equal(child.RawIssuer, parent.RawSubject) {
-		return fmt.Errorf("its issuer is %.200q, not %.200q", child.Issuer, parent.Subject)
+		return fmt.Errorf("its issuer is %.200q, not %.200q", shown(child.RawIssuer, child.Issuer), shown(parent.RawSubject, parent.Subject))
 	}
 	if !issuer {
 		return child.CheckSignatureFrom(parent)
@@ -193,6 +194,15 @@ func (k *links) check(child, parent *x509.Certificate, issuer bool) error {
 	}
 	k.known[id] = true
 	return nil
+}
+
+// shown is a name for a report. crypto/x509 writes one in time and memory that
+// grow with the square of its attributes, so a long one is not written.
+func shown(der []byte, name pkix.Name) string {
+	if len(der) > 1024 {
+		return fmt.Sprintf("a name of %d bytes", len(der))
+	}
+	return name.String()
 }
 
 // poison returns the one encoding of the poison extension (RFC 6962, section
