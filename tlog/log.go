@@ -41,7 +41,7 @@ type Log struct {
 	queue chan *pending
 	begun atomic.Pointer[time.Time] // when the batch that is being written was taken; nil between batches
 	quit  chan struct{}             // closed by Close
-	done  chan struct{} // closed when the committing goroutine has ended
+	done  chan struct{}             // closed when the committing goroutine has ended
 
 	// The rest belongs to the committing goroutine.
 	memory   *memory
