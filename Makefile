@@ -9,7 +9,7 @@ TOOLS := $(CURDIR)/.tools/bin
 # How long each fuzz target runs in `make fuzz`.
 FUZZTIME ?= 1m
 
-.PHONY: run build test lint proto-check unit race e2e trace hold bench faults mutants fuzz proto tools vuln clean
+.PHONY: run build test lint proto-check unit race e2e trace hold bench faults fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -64,10 +64,6 @@ hold:
 ## faults: 1,000 random kills (FAULTS_SEED repeats a run)
 faults:
 	FAULTS_KILLS=1000 go test -count=1 -timeout 60m -run 'TestKills$$' -v ./test/faults
-
-## mutants: seeded faults, and the test that kills each
-mutants:
-	go run ./scripts/mutants
 
 ## bench: latencies of the whole stack and of its parts
 bench:
