@@ -105,6 +105,10 @@ func (s *Server) SetFailpoints(spec string) {
 	s.options.Failpoints = spec
 }
 
+// SetWrapper says what is to run the server after the next start; nil is
+// nothing.
+func (s *Server) SetWrapper(command ...string) { s.options.Wrapper = command }
+
 // Launch starts the server and returns at once: it may be one that fails to
 // start.
 func (s *Server) Launch() {
@@ -232,6 +236,9 @@ func (s *Server) Wait(limit time.Duration) int {
 	s.t.Helper()
 	return s.proc.Wait(limit)
 }
+
+// Running says whether the server, or what wraps it, has not ended.
+func (s *Server) Running() bool { return !s.proc.ended() }
 
 // PID returns the number of the process that was started last: the server, or
 // what wraps it.

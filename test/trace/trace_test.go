@@ -2,20 +2,10 @@ package trace
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
-	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +13,7 @@ import (
 	"github.com/sigstack/sigstack/test/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func itoa(n int) string { return strconv.Itoa(n) }
 
 // The trace of a commit as it has to be; threads and one call cut in two
 // included.
@@ -32,36 +22,16 @@ const good = `10 pwrite64(7</d/rekorv1/log.db-wal>, "\0\0"..., 4096, 0) = 4096
 11 fdatasync(7</d/rekorv1/log.db-wal> <unfinished ...>
 12 write(2</dev/null>, "x", 1) = 1
 11 <... fdatasync resumed>) = 0
-10 pwrite64(5</d/rekorv1/signed>, "localhost - 1\n2\n"..., 4096, 0) = 4096
+10 pwrite64(5</d/rekorv1/signed>, "localhost - 1\n2\nAAAA\n\n"..., 4096, 0) = 4096
 10 fdatasync(5</d/rekorv1/signed>) = 0
-12 write(9<socket:[1]>, "HTTP/1.1 201 Created\r\n"..., 2000) = 2000
+12 write(9<socket:[1]>, "HTTP/1.1 201 Created\r\n\r\n{\"treeSize\":2}"..., 2000) = 2000
 `
 
 var entryFiles = []string{"/rekorv1/log.db-wal", "/rekorv1/signed"}
 
-func parse(t *testing.T, text string) []Event {
-	t.Helper()
-	events, err := Parse(strings.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return events
-}
-
-func TestCommitCanFail(t *testing.T) {
-	if err := Commit(parse(t, good), "HTTP/1.1 201", entryFiles...); err != nil {
-		t.Fatal(err)
-	}
+// damaged are the ways in which a commit can be wrong.
+func damaged() map[string]string {
 	lines := strings.SplitAfter(good, "\n")
-	without := func(n ...int) string {
-		var b strings.Builder
-		for i, l := range lines {
-			if !slices.Contains(n, i) {
-				b.WriteString(l)
-			}
-		}
-		return b.String()
-	}
 	order := func(n ...int) string {
 		var b strings.Builder
 		for _, i := range n {
@@ -69,19 +39,54 @@ func TestCommitCanFail(t *testing.T) {
 		}
 		return b.String()
 	}
-	for name, text := range map[string]string{
-		"log not synced":                       without(2, 4),
+	return map[string]string{
+		"log not written":                      order(3, 5, 6, 7),
+		"log not synced":                       order(0, 1, 3, 5, 6, 7),
 		"log synced before its last write":     order(0, 2, 4, 1, 5, 6, 7),
 		"log sync not finished":                order(0, 1, 2, 5, 6, 7, 4),
-		"memory not written":                   without(5, 6),
-		"memory not synced":                    without(6),
+		"memory not written":                   order(0, 1, 2, 3, 4, 7),
+		"memory not synced":                    order(0, 1, 2, 3, 4, 5, 7),
 		"memory written before the log's sync": order(0, 1, 5, 2, 4, 6, 7),
 		"answer before the memory's sync":      order(0, 1, 2, 4, 5, 7, 6),
 		"answer first":                         order(7, 0, 1, 2, 4, 5, 6),
-		"failed sync":                          strings.Replace(good, `signed>) = 0`, `signed>) = -1 EIO (Input/output error)`, 1),
-		"no answer":                            without(7),
-	} {
+		"failed sync of the memory":            strings.Replace(good, `signed>) = 0`, `signed>) = -1 EIO (Input/output error)`, 1),
+		"failed sync of the log":               strings.Replace(good, `fdatasync resumed>) = 0`, `fdatasync resumed>) = -1 EIO (Input/output error) (INJECTED)`, 1),
+	}
+}
+
+func TestCommitCanFail(t *testing.T) {
+	if err := Commit(parse(t, good), "HTTP/1.1 201", entryFiles...); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range damaged() {
 		if err := Commit(parse(t, text), "HTTP/1.1 201", entryFiles...); err == nil {
+			t.Errorf("%s: passes", name)
+		}
+	}
+	if err := Commit(parse(t, good), "HTTP/1.1 200", entryFiles...); err == nil {
+		t.Error("passes without an answer")
+	}
+}
+
+func TestBatchesCanFail(t *testing.T) {
+	check := func(text string) (int, int, error) { return Batches(parse(t, text), entryFiles[0], entryFiles[1]) }
+	next := strings.NewReplacer(`1\n2\n`, `1\n5\n`, `treeSize\":2`, `treeSize\":5`).Replace(good)
+	if n, trees, err := check(good + next + next[strings.LastIndex(next, "12 write"):]); n != 3 || trees != 2 || err != nil {
+		t.Fatalf("%d answers, %d checkpoints, %v", n, trees, err)
+	}
+	for name, text := range damaged() {
+		if _, _, err := check(text); err == nil {
+			t.Errorf("%s: passes", name)
+		}
+	}
+	for name, text := range map[string]string{
+		"answer with a larger checkpoint": strings.Replace(good, `treeSize\":2`, `treeSize\":3`, 1),
+		"answer without a checkpoint":     strings.Replace(good, `treeSize`, `size`, 1),
+		"checkpoint of nothing new":       good + next[strings.Index(next, "10 pwrite64(5"):],
+		"second one not synced":           good + strings.Replace(next, "10 fdatasync", "10 ftruncate", 1),
+		"no checkpoint":                   strings.Replace(good, `\n2\n`, `\nx\n`, 1),
+	} {
+		if _, _, err := check(text); err == nil {
 			t.Errorf("%s: passes", name)
 		}
 	}
@@ -90,11 +95,11 @@ func TestCommitCanFail(t *testing.T) {
 func TestNamesCanFail(t *testing.T) {
 	const good = `10 write(7</d/tuf/.tmp1>, "{"..., 10) = 10
 10 fsync(7</d/tuf/.tmp1>) = 0
-10 renameat(AT_FDCWD, "/d/tuf/.tmp1", AT_FDCWD, "/d/tuf/1.root.json") = 0
+10 renameat(AT_FDCWD</x>, "/d/tuf/.tmp1", AT_FDCWD</x>, "/d/tuf/1.root.json") = 0
 10 fsync(8</d/tuf>) = 0
 10 write(7</d/tuf/.tmp2>, "{"..., 10) = 10
 10 fsync(7</d/tuf/.tmp2>) = 0
-10 renameat(AT_FDCWD, "/d/tuf/.tmp2", AT_FDCWD, "/d/tuf/timestamp.json") = 0
+10 renameat(AT_FDCWD</x>, "/d/tuf/.tmp2", AT_FDCWD</x>, "/d/tuf/timestamp.json") = 0
 10 fsync(8</d/tuf>) = 0
 `
 	if n, err := Names(parse(t, good), "/d/"); n != 2 || err != nil {
@@ -109,155 +114,168 @@ func TestNamesCanFail(t *testing.T) {
 	}
 }
 
-// A traced server is a server under strace.
+func TestCreatedCanFail(t *testing.T) {
+	const good = `10 mkdirat(AT_FDCWD</x>, "/d", 0700) = 0
+10 fsync(3</>) = 0
+10 mkdirat(AT_FDCWD</x>, "/d/ct", 0700) = 0
+10 fsync(3</d>) = 0
+10 open("/d/ct/log.db", O_RDWR|O_CREAT|O_CLOEXEC, 0600) = 3</d/ct/log.db>
+10 fsync(4</d/ct>) = 0
+10 pwrite64(3</d/ct/log.db>, "\0", 1, 4095) = 1
+10 fsync(3</d/ct/log.db>) = 0
+10 openat(AT_FDCWD</x>, "/d/ct/log.db-shm", O_RDWR|O_CREAT, 0600) = 5</d/ct/log.db-shm>
+10 pwrite64(5</d/ct/log.db-shm>, "\0", 1, 4095) = 1
+10 openat(AT_FDCWD</x>, "/d/.tmp", O_RDWR|O_CREAT, 0600) = 5</d/.tmp>
+10 unlink("/d/.tmp") = 0
+10 openat(AT_FDCWD</x>, "/etc/file", O_RDWR|O_CREAT, 0600) = 5</etc/file>
+`
+	if n, err := Created(parse(t, good), "/d", "-shm"); n != 3 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	lines := strings.SplitAfter(good, "\n")
+	for _, gone := range []int{1, 3, 5, 7, 11} {
+		text := strings.Join(slices.Delete(slices.Clone(lines), gone, gone+1), "")
+		if _, err := Created(parse(t, text), "/d", "-shm"); err == nil {
+			t.Errorf("passes without %q", lines[gone])
+		}
+	}
+	if _, err := Created(parse(t, good), "/d"); err == nil {
+		t.Error("passes although a file is not synced")
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, text := range []string{"no trace\n", `1 renameat(AT_FDCWD, "/a") = 0` + "\n"} {
+		if _, err := Parse(strings.NewReader(text)); err == nil {
+			t.Errorf("%q is parsed", text)
+		}
+	}
+	events := parse(t, `1 write(9</a) = 5>, "x) = 7\"", 3) = -1 EIO (Input/output error) (INJECTED)
+1 --- SIGURG {si_signo=SIGURG} ---
+2 fsync(3</a b>) = ?
+2 +++ killed by SIGKILL +++
+`)
+	if len(events) != 1 || !events[0].Injected || !events[0].Failed || events[0].Data != `x) = 7\"` || events[0].writes() {
+		t.Errorf("%+v", events)
+	}
+}
+
+// A traced server is a server whose whole life is under strace.
 type traced struct {
-	*harness.Server
+	*bench
 	file string
 }
 
-func start(t *testing.T) *traced {
+func startTraced(t *testing.T) *traced {
 	t.Helper()
-	if err := os.MkdirAll(t.TempDir(), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	s := &traced{file: filepath.Join(t.TempDir(), "trace")}
-	s.Server = harness.StartWith(t, harness.Options{
-		Wrapper: []string{"strace", "-f", "-y", "-qq", "-s", "64", "-e", "trace=" + Calls, "-e", "signal=none", "-o", s.file},
-	})
+	s.bench = newBench(t, harness.Options{Wrapper: straced(t, s.file, "-s", "4096", "-e", "trace="+Calls)})
+	s.Restart()
 	return s
 }
 
 // since returns the events that came after the first n bytes of the trace, once
-// the trace has what ends it.
-func (s *traced) since(t *testing.T, n int, end string) []Event {
-	t.Helper()
-	var text []byte
-	s.Poll(10*time.Second, "the trace to have "+end, func() bool {
-		var err error
-		if text, err = os.ReadFile(s.file); err != nil {
-			t.Fatal(err)
+// they have the text that a client or the standard output was sent.
+func (s *traced) since(n int, end string) []Event {
+	s.t.Helper()
+	var events []Event
+	s.Poll(readyLimit, "the trace has "+end, func() bool {
+		text, err := os.ReadFile(s.file)
+		if err != nil {
+			s.t.Fatal(err)
 		}
-		text = text[n:]
-		return bytes.Contains(text, []byte(end)) && bytes.HasSuffix(text, []byte("\n"))
+		text = text[min(n, len(text)):]
+		if !bytes.Contains(text, []byte(end)) {
+			return false
+		}
+		events = parse(s.t, string(text[:bytes.LastIndexByte(text, '\n')+1]))
+		return slices.ContainsFunc(events, func(e Event) bool { return strings.HasPrefix(e.Data, end) })
 	})
-	return parse(t, string(text))
+	return events
 }
 
-// length returns how much of the trace consists of whole lines.
-func (s *traced) length(t *testing.T) int {
-	t.Helper()
-	text, err := os.ReadFile(s.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.LastIndexByte(text, '\n') + 1
+// length returns how much of the trace there is, once it has come to rest: what
+// comes after that belongs to the next request.
+func (s *traced) length() int {
+	s.t.Helper()
+	last, since := -1, time.Now()
+	s.Poll(readyLimit, "the trace comes to rest", func() bool {
+		info, err := os.Stat(s.file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if n := int(info.Size()); n != last {
+			last, since = n, time.Now()
+		}
+		return time.Since(since) > 20*time.Millisecond
+	})
+	return last
 }
 
-// post sends a request and wants a status.
-func (s *traced) post(t *testing.T, path string, body any, status int) {
-	t.Helper()
-	b, err := json.Marshal(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.Post(s.URL+path, "application/json", bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != status {
-		t.Fatalf("%s: %s %s (%v)", path, resp.Status, answer, err)
-	}
-}
-
-type keyPair struct {
-	*ecdsa.PrivateKey
-	pem []byte
-}
-
-func newKey(t *testing.T) keyPair {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keyPair{key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})}
-}
-
-func (k keyPair) sign(t *testing.T, data string) (digest [sha256.Size]byte, sig []byte) {
-	t.Helper()
-	digest = sha256.Sum256([]byte(data))
-	sig, err := ecdsa.SignASN1(rand.Reader, k.PrivateKey, digest[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return digest, sig
-}
-
-// TestOrder holds every commit of a server's life against the order: first
-// start, entries, certificates, a second start.
+// TestOrder (F1d) holds every commit of a server's life against the order: first
+// start, entries, entries at the same time, certificates, stop, a second start.
 func TestOrder(t *testing.T) {
-	s := start(t)
-	names, err := Names(s.since(t, 0, "sigstack serves at"), s.Dir)
+	s := startTraced(t)
+	events := s.since(0, "sigstack serves at")
+	names, err := Names(events, s.Dir+"/")
 	if err != nil {
 		t.Errorf("first start: %v", err)
 	}
-	if names < 10 { // keys, the CA's chain, the TUF repository
-		t.Errorf("first start: %d names were given, want at least 10", names)
+	if names < 20 { // keys, the CA's chain, the TUF repository
+		t.Errorf("first start: %d names were given, want at least 20", names)
+	}
+	made, err := Created(events, s.Dir, "-shm")
+	if err != nil {
+		t.Errorf("first start: %v", err)
+	}
+	if made < 14 { // directories; three databases, each with its write-ahead log; two second memories
+		t.Errorf("first start: %d files and directories were made, want at least 14", made)
 	}
 
-	key := newKey(t)
-	for n := range 20 {
-		before := s.length(t)
-		digest, sig := key.sign(t, fmt.Sprint(n))
-		s.post(t, "/api/v1/log/entries", map[string]any{
-			"kind": "hashedrekord", "apiVersion": "0.0.1",
-			"spec": map[string]any{
-				"data":      map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": fmt.Sprintf("%x", digest)}},
-				"signature": map[string]any{"content": sig, "publicKey": map[string]any{"content": key.pem}},
-			},
-		}, http.StatusCreated)
-		if err := Commit(s.since(t, before, "HTTP/1.1 201"), "HTTP/1.1 201", entryFiles...); err != nil {
-			t.Errorf("entry %d: %v", n, err)
+	one := func(kind, answer string, files ...string) {
+		t.Helper()
+		before := s.length()
+		if r := s.load.One(kind); !harness.Acknowledged(r) {
+			t.Fatalf("%s: status %d: %s", kind, r.Status, r.Error)
 		}
+		events := s.since(before, answer)
+		if err := Commit(events, answer, files...); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if kind != harness.KindEntry {
+			return
+		}
+		if n, trees, err := Batches(events, files[0], files[1]); n != 1 || trees != 1 || err != nil {
+			t.Errorf("%d answers with %d checkpoints: %v", n, trees, err)
+		}
+	}
+	entry := func() { t.Helper(); one(harness.KindEntry, "HTTP/1.1 201", entryFiles...) }
+	for range 20 {
+		entry()
+	}
+	s.load.Token() // asking for it is answered with 200 too
+	for range 5 {
+		one(harness.KindCertificate, "HTTP/1.1 200", "/ct/log.db-wal", "/ct/signed", "/audit.db-wal")
 	}
 
-	minted := s.length(t)
-	form := url.Values{"email": {"trace@example.com"}}
-	req, err := http.NewRequest(http.MethodPost, s.URL+"/oidc/mint", strings.NewReader(form.Encode()))
-	if err != nil {
-		t.Fatal(err)
+	const together = 64
+	before := s.length()
+	s.load.Entries(together)
+	s.length()
+	n, trees, err := Batches(s.since(before, "HTTP/1.1 201"), entryFiles[0], entryFiles[1])
+	if n != together || trees > n || err != nil {
+		t.Errorf("%d of %d answers with %d checkpoints: %v", n, together, trees, err)
 	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("X-Sigstack-Dev", "1")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
+	t.Logf("first start: %d files and directories, %d names; %d entries at a time in %d batches", made, names, n, trees)
+
+	s.Stop()
+	s.Restart()
+	entry()
+	// Its write-ahead logs were made anew.
+	if _, err := Created(s.since(0, "HTTP/1.1 201"), s.Dir, "-shm"); err != nil {
+		t.Errorf("second start: %v", err)
 	}
-	token, err := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.since(t, minted, "HTTP/1.1 200") // or the next look takes this answer for its own
-	_, proof := key.sign(t, "trace@example.com")
-	for n := range 5 {
-		before := s.length(t)
-		s.post(t, "/api/v2/signingCert", map[string]any{
-			"credentials": map[string]any{"oidcIdentityToken": string(token)},
-			"publicKeyRequest": map[string]any{
-				"publicKey":         map[string]any{"algorithm": "ECDSA", "content": string(key.pem)},
-				"proofOfPossession": proof,
-			},
-		}, http.StatusOK)
-		if err := Commit(s.since(t, before, "HTTP/1.1 200"), "HTTP/1.1 200", "/ct/log.db-wal", "/ct/signed", "/audit.db-wal"); err != nil {
-			t.Errorf("certificate %d: %v", n, err)
-		}
-	}
-	s.Kill() // strace does not pass on a SIGTERM
+	s.load.Token()
+	one(harness.KindCertificate, "HTTP/1.1 200", "/ct/log.db-wal", "/ct/signed", "/audit.db-wal")
+	s.verify()
 }
