@@ -365,8 +365,8 @@ func (s *server) run(ctx context.Context, public, private net.Listener, stdout i
 	go func() { renewed <- s.trust.Run(background, ticker.C) }()
 
 	failed := make(chan error, 2)
-	go func() { failed <- clients.Serve(public) }()
-	go func() { failed <- operators.Serve(private) }()
+	go func() { failed <- clients.Serve(api.Reclaim(public, clients)) }()
+	go func() { failed <- operators.Serve(api.Reclaim(private, operators)) }()
 	opsURL := "http://" + private.Addr().String()
 	s.logger.Info("serving", "url", s.config.URL, "ops", opsURL, "data_dir", s.config.DataDir, "version", version())
 	if s.config.Dev {
