@@ -10,7 +10,7 @@ import (
 )
 
 // TestHangingStore has the store take minutes for one batch. Nobody waits for it
-// longer than 30 seconds, those who come late are refused at once, and when the
+// longer than 25 seconds, those who come late are refused at once, and when the
 // store goes on so does the log.
 func TestHangingStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -47,8 +47,8 @@ func TestHangingStore(t *testing.T) {
 		if err := l.Ready(t.Context()); !errors.Is(err, tlog.ErrUnavailable) {
 			t.Errorf("ready behind a store that hangs: %v", err)
 		}
-		refused("in the batch", first, start, 30*time.Second)
-		refused("in the queue", second, later, 30*time.Second)
+		refused("in the batch", first, start, 25*time.Second)
+		refused("in the queue", second, later, 25*time.Second)
 
 		close(f.hold)
 		<-f.entered // the batch with the second

@@ -65,10 +65,11 @@ const (
 	maxQueue     = 4 * MaxBatchLeaves
 	roundTimeout = 15 * time.Second // for all calls to the Store in one batch
 
-	// maxWait bounds how long a submission waits: for the batch before its own
-	// and for its own. A Store need not notice the end of its context (a sync of
-	// a local file cannot be interrupted), but whoever waits for it does.
-	maxWait = 2 * roundTimeout
+	// maxWait bounds how long a submission waits, for the batch before its own
+	// and for its own. A Store need not notice the end of its context: a sync of
+	// a local file cannot be interrupted. It is less than the 30 seconds after
+	// which clients give up by themselves, who then know nothing.
+	maxWait = 25 * time.Second
 )
 
 // Open opens the log in a Store and publishes its state.
@@ -140,7 +141,7 @@ type Included struct {
 // Add adds a leaf, or finds it, and returns when it is durable and included in
 // a published checkpoint. When ctx ends before that the leaf may or may not be
 // added; submitting it again finds out. The same is true of ErrUnavailable,
-// which is what a caller gets whose batch is not committed within 30 seconds.
+// which is what a caller gets whose batch is not committed within 25 seconds.
 func (l *Log) Add(ctx context.Context, leaf Leaf) (*Included, error) {
 	if n := leaf.bytes(); n > MaxBatchBytes {
 		return nil, fmt.Errorf("%w: it has %d bytes, want at most %d", ErrTooLarge, n, MaxBatchBytes)
