@@ -59,6 +59,7 @@ func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
 type Metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	inFlight prometheus.Gauge
 	panics   prometheus.Counter
 }
 
@@ -72,11 +73,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "sigstack_http_request_seconds", Help: "Time from the request's headers to the end of the answer.",
 			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 16),
 		}, []string{"route"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sigstack_http_requests_in_flight", Help: "Requests that were read and not answered yet.",
+		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sigstack_http_panics_total", Help: "Requests that ended in a recovered panic. Anything but 0 is a bug.",
 		}),
 	}
-	reg.MustRegister(m.requests, m.seconds, m.panics)
+	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.panics)
 	return m
 }
 
@@ -88,6 +92,8 @@ func (m *Metrics) Panicked() { m.panics.Inc() }
 func Wrap(mux *http.ServeMux, m *Metrics, logger *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
+		m.inFlight.Inc()
+		defer m.inFlight.Dec()
 		id := requestID(r)
 		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
 		w := &response{ResponseWriter: rw}
