@@ -8,8 +8,9 @@ BIN   := bin/sigstack
 TOOLS := $(CURDIR)/.tools/bin
 # How long each fuzz target runs in `make fuzz`.
 FUZZTIME ?= 1m
+SOAK     ?= 30m
 
-.PHONY: run build test lint proto-check unit race e2e trace hold bench faults fuzz proto tools vuln clean
+.PHONY: run build test lint proto-check unit race e2e trace hold bench soak faults mutants fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -68,6 +69,14 @@ faults:
 ## bench: latencies of the whole stack and of its parts
 bench:
 	go test -run '^$$' -bench . -benchtime 5s ./test/bench ./storage/sqlite ./ca ./tlog/entry
+
+## soak: 30 minutes at half of the highest rate, and a million entries
+soak:
+	SOAK=$(SOAK) go test -count=1 -timeout 3h -run 'TestSoak$$' -v ./test/bench
+
+## mutants: seeded faults, each of which a test must notice
+mutants:
+	go run ./scripts/mutants
 
 ## fuzz: each fuzz target for FUZZTIME
 fuzz:

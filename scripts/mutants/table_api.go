@@ -1,0 +1,213 @@
+package main
+
+func entryMutants() []mutant {
+	entry := []tests{{pkg: "./tlog/entry"}}
+	envelope := []tests{{pkg: "./tlog/entry", run: "TestDSSE|TestGolden"}}
+	const dsse = "tlog/entry/dsse.go"
+	return []mutant{
+		{"tlog/entry/signature-not-verified", "a hashedrekord is taken whatever it is signed with", []edit{
+			{"tlog/entry/hashedrekord.go", "if err := h.key.VerifyDigest(hash, h.hash.raw(), h.sig); err != nil {", "if err := error(nil); err != nil {"},
+		}, entry},
+		{"tlog/entry/any-hash", "a key may be used with any hash", []edit{
+			{"tlog/entry/hashedrekord.go", "	if hashNames[hash] != h.hash.algorithm {", "	if hash == 0 {"},
+		}, entry},
+		{"tlog/entry/dsse-signature-uncovered", "a signature of an envelope that no key verifies is stored", []edit{
+			{dsse, "	if uncovered > 0 {", "	if false {"},
+		}, envelope},
+		{"tlog/entry/dsse-without-bounds", "an envelope may have any number of signatures and verifiers", []edit{
+			{dsse, "		if len(list) == maxVerifiers {", "		if false {"},
+			{dsse, "	if len(env.sigs) == maxSignatures {", "	if false {"},
+		}, envelope},
+		{"tlog/entry/dsse-verifiers-without-bound", "an envelope may have any number of verifiers", []edit{
+			{dsse, "		if len(list) == maxVerifiers {", "		if false {"},
+		}, envelope},
+		{"tlog/entry/dsse-ed25519-without-budget", "many Ed25519 keys read a large payload many times", []edit{
+			{dsse, "if budget -= len(pae); budget < 0 {", "if budget -= len(pae); false {"},
+		}, entry},
+		{"tlog/entry/dsse-type-not-signed", "the payload type of an envelope is not in what is verified", []edit{
+			{dsse, "	out = append(out, env.payloadType...)\n", ""},
+		}, envelope},
+		{"tlog/entry/dsse-unsorted", "the stored form depends on the order of the signatures", []edit{
+			{dsse, "	slices.SortFunc(env.sigs, func(a, b dsseSignature) int { return strings.Compare(a.text, b.text) })\n", "	_ = strings.Compare\n"},
+		}, entry},
+	}
+}
+
+func apiMutants() []mutant {
+	status := []tests{{pkg: "./api"}}
+	rekor := []tests{{pkg: "./api/rekorv1"}}
+	fulcio := []tests{{pkg: "./api/fulcio"}}
+	ctlog := []tests{{pkg: "./api/ctlog"}}
+	tuf := []tests{{pkg: "./api/tuf"}}
+	issuer := []tests{{pkg: "./api/devoidc"}}
+	const entries, http = "api/rekorv1/entries.go", "api/fulcio/http.go"
+	return []mutant{
+		{"api/unavailable-is-400", "trouble of ours is answered as the client's", []edit{
+			{"api/status.go", "		return http.StatusServiceUnavailable\n", "		return http.StatusBadRequest\n"},
+		}, status},
+		{"api/integrity-is-503", "a contradiction in a log is answered as trouble that passes", []edit{
+			{"api/status.go", "	case errors.Is(err, tlog.ErrIntegrity):\n		return http.StatusInternalServerError\n", "	case errors.Is(err, tlog.ErrIntegrity):\n		return http.StatusServiceUnavailable\n"},
+		}, status},
+		{"api/panic-ends-server", "a panic in a handler is not recovered", []edit{
+			{"api/server.go", "			if p := recover(); p != nil && p != http.ErrAbortHandler {", "			if p := any(nil); p != nil {"},
+		}, status},
+		{"api/idle-not-reclaimed", "idle connections are kept when there is no descriptor for the next one", []edit{
+			{"api/reclaim.go", "		r.closeSome()\n", ""},
+		}, status},
+		{"api/busy-reclaimed", "a connection with a request under way is closed to make room", []edit{
+			{"api/reclaim.go", "	} else {\n		delete(r.idle, c)\n", "	} else {\n"},
+		}, status},
+		{"api/paths-not-clean", "a path with dot segments reaches the handlers", []edit{
+			{"api/server.go", "		if !clean(r.URL.Path) {", "		if false {"},
+		}, status},
+
+		{"api/rekorv1/body-without-bound", "a submission may be of any size", []edit{
+			{"api/rekorv1/negotiate.go", "	if r.ContentLength > limit {", "	if false {"},
+			{"api/rekorv1/negotiate.go", "b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))", "b.ReadFrom(r.Body)"},
+		}, rekor},
+		{"api/rekorv1/etag-quoted", "the ETag of a new entry has quotes", []edit{
+			{entries, "header.Set(\"ETag\", e.UUID)", "header.Set(\"ETag\", `\"`+e.UUID+`\"`)"},
+		}, rekor},
+		{"api/rekorv1/409-without-location", "a duplicate is answered without the place of the entry", []edit{
+			{entries, "			w.Header().Set(\"Location\", location(r, exists.UUID))\n", "			_ = exists.UUID\n"},
+		}, rekor},
+		{"api/rekorv1/503-without-retry-after", "a client is not told to try again", []edit{
+			{"api/rekorv1/fail.go", "		w.Header().Set(\"Retry-After\", \"1\")\n", ""},
+		}, rekor},
+		{"api/rekorv1/cause-told", "a client is told the inside of a failure", []edit{
+			{"api/rekorv1/fail.go", "		message = \"the transparency log is temporarily unavailable, try again\"\n", ""},
+		}, rekor},
+		{"api/rekorv1/get-may-be-stored", "a cache may keep answers", []edit{
+			{"api/rekorv1/rekorv1.go", "		neverStore(header)\n", ""},
+		}, rekor},
+		{"api/rekorv1/retrieve-without-bound", "one request may ask for any number of entries", []edit{
+			{entries, "	if len(req.entries)+len(req.uuids)+len(req.indexes) > maxItems {", "	if false {"},
+		}, rekor},
+		{"api/rekorv1/member-twice", "of a member that stands twice the last counts", []edit{
+			{"api/rekorv1/json.go", "		case slices.Contains(seen, name):", "		case false:"},
+		}, rekor},
+
+		{"api/fulcio/body-without-bound", "a request for a certificate may be of any size", []edit{
+			{http, "io.ReadAll(http.MaxBytesReader(w, r.Body, s.cfg.MaxBody))", "io.ReadAll(r.Body)"},
+		}, fulcio},
+		{"api/fulcio/message-without-bound", "a gRPC message may be of any size", []edit{
+			{"api/fulcio/fulcio.go", "grpc.NewServer(grpc.MaxRecvMsgSize(int(cfg.MaxBody)))", "grpc.NewServer(grpc.MaxRecvMsgSize(1 << 30))"},
+		}, fulcio},
+		{"api/fulcio/cause-told", "a client is told the inside of a failure", []edit{
+			{"api/fulcio/fulcio.go", "		return issuing.Public()\n", "		return issuing.Error()\n"},
+		}, fulcio},
+		{"api/fulcio/second-value-passed-over", "what follows the first JSON value is passed over", []edit{
+			{http, "	case len(body) > 0 && !json.Valid(body):", "	case len(body) > 0 && !json.Valid(body) && body[0] != '{':"},
+		}, fulcio},
+		{"api/fulcio/panic-ends-server", "a panic in a gRPC method ends the process", []edit{
+			{"api/fulcio/fulcio.go", "	if p := recover(); p != nil {\n		s.panicked(ctx, method, p)", "	if p := any(nil); p != nil {\n		s.panicked(ctx, method, p)"},
+		}, fulcio},
+
+		{"api/ctlog/body-without-bound", "a submission to the CT log may be of any size", []edit{
+			{"api/ctlog/ctlog.go", "	if r.ContentLength > MaxBody {\n		return nil, tooLarge\n	}\n", ""},
+			{"api/ctlog/ctlog.go", "io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))", "io.ReadAll(r.Body)"},
+		}, ctlog},
+		{"api/ctlog/chain-without-bound", "a submitted chain may have any number of certificates", []edit{
+			{"api/ctlog/ctlog.go", "		if len(*c) == ct.MaxChain {", "		if false {"},
+		}, ctlog},
+		{"api/ctlog/entries-without-bound", "get-entries gives any number of entries", []edit{
+			{"api/ctlog/ctlog.go", "end := min(last+1, (start/MaxEntries+1)*MaxEntries)", "end := last + 1"},
+		}, ctlog},
+		{"api/ctlog/cut-range-cached", "a range that was cut is cached for a day", []edit{
+			{"api/ctlog/ctlog.go", "	if start+uint64(len(entries)) == last+1 {", "	if true {"},
+		}, ctlog},
+
+		{"api/tuf/next-root-403", "the root after the newest is 403 instead of 404", []edit{
+			{"api/tuf/tuf.go", "	data, ok := files.File(name)\n	if !ok {\n		fail(w, http.StatusNotFound,", "	data, ok := files.File(name)\n	if !ok {\n		fail(w, http.StatusForbidden,"},
+		}, tuf},
+		{"api/tuf/404-cached", "a cache may keep the answer that there is no next root", []edit{
+			{"api/tuf/tuf.go", "	h.Set(\"Cache-Control\", \"no-store\")\n", ""},
+		}, tuf},
+		{"api/tuf/timestamp-cached", "a cache may keep timestamp.json for ever", []edit{
+			{"api/tuf/tuf.go", "	if trust.Immutable(name) {", "	if trust.Immutable(name) || strings.HasSuffix(name, \".json\") {"},
+		}, tuf},
+
+		{"api/devoidc/redirect-anywhere", "a browser is sent with its code to any host", []edit{
+			{"api/devoidc/authorize.go", "	switch host {\n	case \"localhost\", \"127.0.0.1\", \"[::1]\":\n		return u, nil\n	}\n	return nil, bad\n", "	_ = host\n	return u, nil\n"},
+		}, issuer},
+		{"api/devoidc/verifier-not-compared", "a code is redeemed without its PKCE verifier", []edit{
+			{"api/devoidc/exchange.go", "	if e := matchVerifier(g.challenge, v.Get(\"code_verifier\")); e != nil {", "	if e := (*oauthError)(nil); e != nil {"},
+		}, issuer},
+		{"api/devoidc/any-host", "the issuer answers under any host name", []edit{
+			{"api/devoidc/issuer.go", "	if !s.ownHost(r.Host) {", "	if false {"},
+		}, issuer},
+		{"api/devoidc/form-mints", "a form of a foreign page gets a token", []edit{
+			{"api/devoidc/exchange.go", "	if r.Header.Get(\"X-Sigstack-Dev\") != \"1\" {", "	if false {"},
+		}, issuer},
+		{"api/devoidc/body-without-bound", "a form may be of any size", []edit{
+			{"api/devoidc/form.go", "io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))", "io.ReadAll(r.Body)"},
+			{"api/devoidc/form.go", "	if len(raw) > maxForm {", "	if false {"},
+		}, issuer},
+	}
+}
+
+func trustMutants() []mutant {
+	keys := []tests{{pkg: "./trust/keys"}}
+	const repo, docs = "trust/repository.go", "trust/documents.go"
+	const putSnapshot = "		if err := r.put(next, versioned(signed.Signed.Version, Snapshot), data); err != nil {\n			return err\n		}\n"
+	const putTimestamp = "		if err := r.put(next, \"timestamp.json\", data); err != nil {\n			return err\n		}\n"
+	return []mutant{
+		{"trust/timestamp-first", "timestamp.json is written before the snapshot that it names", []edit{
+			{repo, putSnapshot, "		name := versioned(signed.Signed.Version, Snapshot)\n		next.own[name] = data\n		late = func() error { return r.put(next, name, data) }\n"},
+			{repo, putTimestamp, putTimestamp + "		if err := late(); err != nil {\n			return err\n		}\n"},
+			{repo, "	next := &generation{own: map[string][]byte{}}\n	if base == nil {", "	late := func() error { return nil }\n	next := &generation{own: map[string][]byte{}}\n	if base == nil {"},
+		}, []tests{{pkg: "./trust", run: "TestInterruptedAnywhere"}}},
+		{"trust/retired-dropped", "a log that is not in use any more is not trusted any more", []edit{
+			{docs, "	return append(out, inUse...), nil\n", "	return inUse, nil\n"},
+		}, []tests{{pkg: "./trust", run: "TestKeyChange|TestDocuments|TestManyChanges|TestSameMaterial"}}},
+		{"trust/retired-ca-dropped", "a certificate authority that is not in use any more is not trusted any more", []edit{
+			{docs, "	return append(out, inUse...)\n}\n\nfunc subject(", "	return inUse\n}\n\nfunc subject("},
+		}, []tests{{pkg: "./trust", run: "TestKeyChange|TestDocuments|TestManyChanges|TestSameMaterial"}}},
+		{"trust/retired-without-end", "a retired log is trusted without an end", []edit{
+			{docs, "			retire(p.PublicKey.ValidFor, now)\n", ""},
+		}, []tests{{pkg: "./trust", run: "TestKeyChange|TestDocuments|TestManyChanges|TestSameMaterial"}}},
+		{"trust/start-moves", "a log that is known begins to be valid anew with each publication", []edit{
+			{docs, "			start = p.GetPublicKey().GetValidFor().GetStart()\n", ""},
+		}, []tests{{pkg: "./trust", run: "TestKeyChange|TestDocuments|TestManyChanges|TestSameMaterial"}}},
+		{"trust/version-reused", "a version is used again after a publication that failed", []edit{
+			{repo, "	r.highest[role]++\n	return r.highest[role]\n", "	if g := r.current.Load(); g != nil {\n		r.highest[Targets], r.highest[Snapshot], r.highest[Timestamp] = g.targets.Signed.Version, g.snapshot.Signed.Version, g.timestamp.Signed.Version\n	}\n	r.highest[role]++\n	return r.highest[role]\n"},
+		}, []tests{{pkg: "./trust", run: "TestFailedWrite|TestVersionsAreUsedOnce"}}},
+		{"trust/root-chain-not-verified", "a root is taken that the root before it did not sign", []edit{
+			{repo, "		for _, by := range []*metadata.Metadata[metadata.RootType]{r.root, root} {", "		for _, by := range []*metadata.Metadata[metadata.RootType]{root} {"},
+		}, []tests{{pkg: "./trust", run: "TestForeignRoot"}}},
+		{"trust/never-renewed", "the timestamp is not signed again in time", []edit{
+			{repo, "	return left <= life-age || left > life+time.Hour\n", "	return left <= 0 && age > 0 || left > life+time.Hour\n"},
+		}, []tests{{pkg: "./trust", run: "TestTwoYears|TestOpenAfterLongPause"}}},
+		{"trust/old-files-gone", "a client in the middle of an update does not find the files of the generation before", []edit{
+			{repo, "	if before != nil {\n		for name", "	if false {\n		for name"},
+		}, []tests{{pkg: "./trust", run: "TestClientInTheMiddle"}}},
+		{"trust/any-log-key", "a log key is published that half of the clients cannot use", []edit{
+			{"trust/material.go", "if !ok || key == nil || key.Curve != elliptic.P256() {", "if !ok || key == nil || key.Curve == elliptic.P521() {"},
+		}, []tests{{pkg: "./trust", run: "TestRefusedMaterial"}}},
+		{"trust/keys/mode-not-checked", "a key file that others can read is opened", []edit{
+			{"trust/keys/file.go", "mode&0o077 != 0 {", "mode&0o077 > 0o777 {"},
+		}, keys},
+		{"trust/keys/overwritten", "a new key replaces the one that is there", []edit{
+			{"trust/keys/file.go", "	if err := os.Link(tmp.Name(), path); errors.Is(err, fs.ErrExist) {", "	if err := os.Rename(tmp.Name(), path); errors.Is(err, fs.ErrExist) {"},
+		}, keys},
+		{"trust/keys/weak-rsa", "an RSA key of 1024 bits is opened", []edit{
+			{"trust/keys/keys.go", "	minRSABits = 2048\n", "	minRSABits = 512\n"},
+		}, keys},
+	}
+}
+
+func cmdMutants() []mutant {
+	config := []tests{{pkg: "./cmd/sigstack"}}
+	const file = "cmd/sigstack/config.go"
+	return []mutant{
+		{"cmd/sigstack/dev-issuer-for-everybody", "the development issuer listens on any address", []edit{
+			{file, "	if c.Dev && !c.DevAllowRemote && !loopback(c.Listen) {", "	if false {"},
+		}, config},
+		{"cmd/sigstack/unknown-key-ignored", "an unknown key of the configuration is passed over", []edit{
+			{file, "v.UnmarshalExact(&c, ", "v.Unmarshal(&c, "},
+		}, config},
+		{"cmd/sigstack/keys-made-in-production", "the server makes keys although it is not a development server", []edit{
+			{"cmd/sigstack/serve.go", "	if s.config.Dev {\n		if _, err := makeKeys(", "	if true {\n		if _, err := makeKeys("},
+		}, config},
+	}
+}
