@@ -280,7 +280,7 @@ type client struct {
 	r *bufio.Reader
 }
 
-func dial(b *testing.B, s *harness.Server) *client {
+func dial(b testing.TB, s *harness.Server) *client {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 	if err != nil {
 		b.Error(err)
@@ -290,7 +290,7 @@ func dial(b *testing.B, s *harness.Server) *client {
 }
 
 // do sends a request and returns the body of the answer.
-func (c *client) do(b *testing.B, request []byte, status int) []byte {
+func (c *client) do(b testing.TB, request []byte, status int) []byte {
 	if _, err := c.Write(request); err != nil {
 		b.Error(err)
 		return nil
@@ -319,7 +319,7 @@ type signer struct {
 	pem []byte
 }
 
-func newSigner(b *testing.B) signer {
+func newSigner(b testing.TB) signer {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		b.Fatal(err)
@@ -331,7 +331,7 @@ func newSigner(b *testing.B) signer {
 	return signer{key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})}
 }
 
-func (s signer) sign(b *testing.B, data []byte) (digest [sha256.Size]byte, sig []byte) {
+func (s signer) sign(b testing.TB, data []byte) (digest [sha256.Size]byte, sig []byte) {
 	digest = sha256.Sum256(data)
 	sig, err := ecdsa.SignASN1(rand.Reader, s.key, digest[:])
 	if err != nil {
@@ -341,19 +341,24 @@ func (s signer) sign(b *testing.B, data []byte) (digest [sha256.Size]byte, sig [
 }
 
 // entries returns n uploads of new hashedrekord entries: of artifacts "0", "1", ...
-func (s signer) entries(b *testing.B, server *harness.Server, n int) [][]byte {
+func (s signer) entries(b testing.TB, server *harness.Server, n int) [][]byte {
 	out := make([][]byte, n)
 	for i := range out {
-		digest, sig := s.sign(b, fmt.Append(nil, i))
-		out[i] = request(server, "POST", "/api/v1/log/entries", marshal(b, map[string]any{
-			"kind": "hashedrekord", "apiVersion": "0.0.1",
-			"spec": map[string]any{
-				"data":      map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": fmt.Sprintf("%x", digest)}},
-				"signature": map[string]any{"content": sig, "publicKey": map[string]any{"content": s.pem}},
-			},
-		}))
+		out[i] = s.entry(b, server, fmt.Append(nil, i))
 	}
 	return out
+}
+
+// entry returns the upload of a hashedrekord entry of an artifact.
+func (s signer) entry(b testing.TB, server *harness.Server, artifact []byte) []byte {
+	digest, sig := s.sign(b, artifact)
+	return request(server, "POST", "/api/v1/log/entries", marshal(b, map[string]any{
+		"kind": "hashedrekord", "apiVersion": "0.0.1",
+		"spec": map[string]any{
+			"data":      map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": fmt.Sprintf("%x", digest)}},
+			"signature": map[string]any{"content": sig, "publicKey": map[string]any{"content": s.pem}},
+		},
+	}))
 }
 
 // certificates returns n requests for certificates.
@@ -386,7 +391,7 @@ func (s signer) certificates(b *testing.B, server *harness.Server, n int) [][]by
 	return slices.Repeat([][]byte{one}, n)
 }
 
-func marshal(b *testing.B, v any) []byte {
+func marshal(b testing.TB, v any) []byte {
 	body, err := json.Marshal(v)
 	if err != nil {
 		b.Fatal(err)
@@ -395,7 +400,7 @@ func marshal(b *testing.B, v any) []byte {
 }
 
 // metric reads one figure of the server.
-func metric(b *testing.B, s *harness.Server, name string) float64 {
+func metric(b testing.TB, s *harness.Server, name string) float64 {
 	resp, err := http.Get(s.Ops + "/metrics")
 	if err != nil {
 		b.Fatal(err)

@@ -1,0 +1,161 @@
+package bench
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sigstack/sigstack/test/harness"
+)
+
+// warmUp is how long memory may grow: caches fill up.
+const warmUp = 5 * time.Minute
+
+// TestSoak has the server take entries for as long as SOAK says, at half of the
+// highest rate that it reaches on this machine, and then starts it again on what
+// it has stored, a million entries at least.
+//
+//	make soak
+//
+// It prints a line a minute. Requests are sent at times fixed in advance and
+// their latency counts from then, whenever they were sent.
+func TestSoak(t *testing.T) {
+	length, err := time.ParseDuration(os.Getenv("SOAK"))
+	if err != nil {
+		t.Skip("SOAK says how long: make soak")
+	}
+	s := harness.Start(t)
+	signer := newSigner(t)
+	empty := signer.top(t, s, 64, 20*time.Second)
+	t.Logf("highest rate: %.0f entries/s", empty)
+
+	m := minutes(t, s, signer, empty/2, length)
+	if slope := m.slope(); slope > 1 {
+		t.Errorf("resident memory grows by %.2f MB an hour, want at most 1", slope)
+	} else {
+		t.Logf("resident memory grows by %.2f MB an hour", slope)
+	}
+
+	for size := metric(t, s, `sigstack_log_size{name="rekorv1"}`); size < 1e6; size = metric(t, s, `sigstack_log_size{name="rekorv1"}`) {
+		signer.top(t, s, 256, 20*time.Second)
+	}
+	size := metric(t, s, `sigstack_log_size{name="rekorv1"}`)
+	s.Stop()
+	start := time.Now()
+	s.Restart()
+	took := time.Since(start)
+	t.Logf("start with %.0f entries: %v", size, took.Round(time.Millisecond))
+	if took > 2*time.Second {
+		t.Errorf("a start with %.0f entries takes %v, want at most 2s", size, took)
+	}
+	full := signer.top(t, s, 64, 20*time.Second)
+	t.Logf("highest rate with %.0f entries: %.0f entries/s, %.2f of the empty log's", size, full, full/empty)
+	if full < 0.75*empty {
+		t.Errorf("with %.0f entries the log takes %.0f entries/s, with none %.0f", size, full, empty)
+	}
+}
+
+// top returns how many entries a second clients upload that wait for nothing.
+func (s signer) top(t *testing.T, server *harness.Server, clients int, length time.Duration) float64 {
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range clients {
+		wg.Go(func() {
+			conn := dial(t, server)
+			defer conn.Close()
+			for time.Since(start) < length && !t.Failed() {
+				conn.do(t, s.entry(t, server, fmt.Append(nil, server.URL, start.UnixNano(), n.Add(1))), http.StatusCreated)
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return float64(n.Load()) / time.Since(start).Seconds()
+}
+
+// A sample is the resident memory at one time.
+type sample struct {
+	at time.Duration
+	mb float64
+}
+
+type samples []sample
+
+// slope fits a line to what follows the warm-up, and returns its rise in MB an
+// hour.
+func (all samples) slope() float64 {
+	var n, x, y, xx, xy float64
+	for _, s := range all {
+		if s.at < warmUp {
+			continue
+		}
+		h := s.at.Hours()
+		n, x, y, xx, xy = n+1, x+h, y+s.mb, xx+h*h, xy+h*s.mb
+	}
+	return (n*xy - x*y) / (n*xx - x*x)
+}
+
+// minutes uploads entries at a rate, prints what each minute was like, and
+// returns the resident memory every second.
+func minutes(t *testing.T, server *harness.Server, s signer, rate float64, length time.Duration) samples {
+	const senders = 64
+	var mu sync.Mutex
+	var took []time.Duration // of this minute
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now()
+	for range senders {
+		wg.Go(func() {
+			conn := dial(t, server)
+			defer conn.Close()
+			for !t.Failed() {
+				n := next.Add(1)
+				due := time.Duration(float64(n) / rate * float64(time.Second))
+				if due > length {
+					return
+				}
+				body := s.entry(t, server, fmt.Append(nil, server.URL, start.UnixNano(), "soak", n))
+				time.Sleep(due - time.Since(start))
+				conn.do(t, body, http.StatusCreated)
+				mu.Lock()
+				took = append(took, time.Since(start)-due)
+				mu.Unlock()
+			}
+		})
+	}
+	var all samples
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for second := 1; second <= int(length.Seconds()); second++ {
+		<-tick.C
+		now := sample{time.Since(start), metric(t, server, "process_resident_memory_bytes") / 1e6}
+		all = append(all, now)
+		if second%60 != 0 {
+			continue
+		}
+		mu.Lock()
+		minute := took
+		took = nil
+		mu.Unlock()
+		slices.Sort(minute)
+		if len(minute) == 0 {
+			t.Fatal("no answer within a minute")
+		}
+		t.Logf("minute %2d: %d entries, p50 %v, p99 %v, RSS %.1f MB, %.0f goroutines", second/60, len(minute),
+			minute[len(minute)/2].Round(10*time.Microsecond), minute[len(minute)*99/100].Round(10*time.Microsecond),
+			now.mb, metric(t, server, "go_goroutines"))
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return all
+}
