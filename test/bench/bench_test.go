@@ -33,6 +33,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"runtime"
@@ -277,7 +278,8 @@ func fill(b *testing.B, s *harness.Server, requests [][]byte, answered func(n in
 // costs little, so that the measured cores are the server's.
 type client struct {
 	net.Conn
-	r *bufio.Reader
+	r    *bufio.Reader
+	body []byte // of the last answer
 }
 
 func dial(b testing.TB, s *harness.Server) *client {
@@ -286,25 +288,52 @@ func dial(b testing.TB, s *harness.Server) *client {
 		b.Error(err)
 		return nil
 	}
-	return &client{conn, bufio.NewReader(conn)}
+	return &client{Conn: conn, r: bufio.NewReader(conn)}
 }
 
-// do sends a request and returns the body of the answer.
+// do sends a request and returns the body of the answer, which is valid until
+// the next call. It reads no more of an answer of HTTP/1.1 than it needs.
 func (c *client) do(b testing.TB, request []byte, status int) []byte {
 	if _, err := c.Write(request); err != nil {
 		b.Error(err)
 		return nil
 	}
-	resp, err := http.ReadResponse(c.r, nil)
+	first, err := c.r.ReadSlice('\n')
 	if err != nil {
 		b.Error(err)
 		return nil
 	}
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != status {
-		b.Errorf("%s: %.300s (%v)", resp.Status, body, err)
+	got := string(bytes.TrimSpace(first))
+	length := -1 // chunked
+	for {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			b.Error(err)
+			return nil
+		}
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			break
+		}
+		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				b.Error(err)
+				return nil
+			}
+		}
 	}
-	return body
+	if length < 0 {
+		c.body, err = io.ReadAll(httputil.NewChunkedReader(c.r))
+		if err == nil {
+			_, err = c.r.Discard(len("\r\n")) // behind the last chunk
+		}
+	} else {
+		c.body = slices.Grow(c.body[:0], length)[:length]
+		_, err = io.ReadFull(c.r, c.body)
+	}
+	if err != nil || !strings.HasPrefix(got, fmt.Sprintf("HTTP/1.1 %d ", status)) {
+		b.Errorf("%s: %.300s (%v)", got, c.body, err)
+	}
+	return c.body
 }
 
 // request renders a request.

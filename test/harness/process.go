@@ -25,7 +25,7 @@ type Process struct {
 	lines   []string   // of standard output and standard error, as they came
 	gone    int        // how many lines before them were dropped
 	watch   func(line string)
-	changed chan struct{}
+	changed chan struct{} // closed at the next line; nil where nobody waits for it
 }
 
 // StartProcess starts the program at path in its own process group. The group
@@ -33,11 +33,10 @@ type Process struct {
 func StartProcess(t testing.TB, dir string, env []string, path string, args ...string) *Process {
 	t.Helper()
 	p := &Process{
-		t:       t,
-		name:    filepath.Base(path),
-		cmd:     exec.Command(path, args...),
-		done:    make(chan struct{}),
-		changed: make(chan struct{}),
+		t:    t,
+		name: filepath.Base(path),
+		cmd:  exec.Command(path, args...),
+		done: make(chan struct{}),
 	}
 	p.cmd.Dir = dir
 	p.cmd.Env = env
@@ -86,8 +85,10 @@ func (p *Process) read(r io.Reader) {
 				p.lines, p.gone = append(p.lines[:0:0], p.lines[maxLines/2:]...), p.gone+maxLines/2
 			}
 			p.lines = append(p.lines, line)
-			close(p.changed)
-			p.changed = make(chan struct{})
+			if p.changed != nil { // somebody waits
+				close(p.changed)
+				p.changed = nil
+			}
 			p.mu.Unlock()
 		}
 		if err != nil {
@@ -144,6 +145,9 @@ func (p *Process) Line(limit time.Duration, what string, match func(line string)
 		// The end is looked at before the lines: all of them are there then.
 		ended := p.ended()
 		p.mu.Lock()
+		if p.changed == nil {
+			p.changed = make(chan struct{})
+		}
 		lines, gone, changed := p.lines, p.gone, p.changed
 		p.mu.Unlock()
 		for seen = max(seen, gone); seen < gone+len(lines); seen++ {

@@ -552,3 +552,32 @@ func TestForeign(t *testing.T) {
 		t.Errorf("error %q", err)
 	}
 }
+
+// TestP256Canonical compares the canonical text of P-256 keys, and of whatever
+// parses with one byte changed, with what the library encodes.
+func TestP256Canonical(t *testing.T) {
+	for range 8 {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKIXPublicKey(key.Public())
+		if err != nil || len(der) != p256Size || !bytes.HasPrefix(der, p256Prefix) {
+			t.Fatalf("a P-256 key is encoded as %x (%v)", der, err)
+		}
+		for i := range der {
+			for _, bit := range []byte{0, 1, 0x80} {
+				changed := bytes.Clone(der)
+				changed[i] ^= bit
+				k, err := parsePKIX(changed)
+				if err != nil {
+					continue
+				}
+				want, err := x509.MarshalPKIXPublicKey(k.pub)
+				if err != nil || !bytes.Equal(k.canonical, pem.EncodeToMemory(&pem.Block{Type: pemPublicKey, Bytes: want})) {
+					t.Fatalf("byte %d of %x: canonical\n%s\nwant %x (%v)", i, changed, k.canonical, want, err)
+				}
+			}
+		}
+	}
+}

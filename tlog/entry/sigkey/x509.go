@@ -91,6 +91,19 @@ func ParseX509(data []byte) (*X509, error) {
 	return k, nil
 }
 
+// p256Prefix is what comes before X and Y in the DER of a P-256 key: the
+// identifiers of RFC 5480, section 2, and the header of a BIT STRING with an
+// uncompressed point. The coordinates, which the parser has checked to be
+// reduced, are all that differs between keys.
+var p256Prefix = []byte{
+	0x30, 0x59, 0x30, 0x13,
+	0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, // id-ecPublicKey
+	0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, // secp256r1
+	0x03, 0x42, 0x00, 0x04,
+}
+
+const p256Size = 27 + 2*32
+
 func parsePKIX(der []byte) (*X509, error) {
 	pub, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
@@ -100,10 +113,11 @@ func parsePKIX(der []byte) (*X509, error) {
 		return nil, foreign("invalid public key", err)
 	}
 	// Marshalled anew: a decoder that accepts two spellings of one key must
-	// not give one key two canonical texts.
-	der, err = x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return nil, foreign("invalid public key", err)
+	// not give one key two canonical texts. The commonest keys have only one.
+	if !bytes.HasPrefix(der, p256Prefix) || len(der) != p256Size {
+		if der, err = x509.MarshalPKIXPublicKey(pub); err != nil {
+			return nil, foreign("invalid public key", err)
+		}
 	}
 	return &X509{
 		pub:         pub,
