@@ -242,6 +242,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 // insertAll writes what a batch adds, and moves the tip over it.
 func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time) ([]tlog.Placed, error) {
 	insert, known, putTile := tx.Stmt(s.insert), tx.Stmt(s.known), tx.Stmt(s.putTile)
+	var search [maxKeysStmt + 1]*sql.Stmt // as in s, for this transaction
 	nanos := now.UnixNano()
 	placed := make([]tlog.Placed, len(leaves))
 	before := t.size()
@@ -271,7 +272,10 @@ func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time)
 			for _, key := range keys {
 				args = append(args, key, hash[:])
 			}
-			if _, err := tx.Stmt(s.search[len(keys)]).Exec(args...); err != nil {
+			if search[len(keys)] == nil {
+				search[len(keys)] = tx.Stmt(s.search[len(keys)])
+			}
+			if _, err := search[len(keys)].Exec(args...); err != nil {
 				return nil, fmt.Errorf("inserting search keys: %w", err)
 			}
 		}
