@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -34,12 +35,8 @@ func TestSoak(t *testing.T) {
 	empty := signer.top(t, s, 64, 20*time.Second)
 	t.Logf("highest rate: %.0f entries/s", empty)
 
-	m := minutes(t, s, signer, empty/2, length)
-	if slope := m.slope(); slope > 1 {
-		t.Errorf("resident memory grows by %.2f MB an hour, want at most 1", slope)
-	} else {
-		t.Logf("resident memory grows by %.2f MB an hour", slope)
-	}
+	slope, deviation := minutes(t, s, signer, empty/2, length).slope()
+	t.Logf("resident memory grows by %.2f MB an hour, with a standard error of %.2f", slope, deviation)
 
 	for size := metric(t, s, `sigstack_log_size{name="rekorv1"}`); size < 1e6; size = metric(t, s, `sigstack_log_size{name="rekorv1"}`) {
 		signer.top(t, s, 256, 20*time.Second)
@@ -57,6 +54,9 @@ func TestSoak(t *testing.T) {
 	t.Logf("highest rate with %.0f entries: %.0f entries/s, %.2f of the empty log's", size, full, full/empty)
 	if full < 0.75*empty {
 		t.Errorf("with %.0f entries the log takes %.0f entries/s, with none %.0f", size, full, empty)
+	}
+	if slope-2*deviation > 1 {
+		t.Error("resident memory grows by more than 1 MB an hour, beyond what chance explains")
 	}
 }
 
@@ -89,18 +89,38 @@ type sample struct {
 
 type samples []sample
 
-// slope fits a line to what follows the warm-up, and returns its rise in MB an
-// hour.
-func (all samples) slope() float64 {
+// slope fits a line to the means of the minutes that follow the warm-up, and
+// returns its rise in MB an hour with the standard error of that.
+func (all samples) slope() (slope, deviation float64) {
 	var n, x, y, xx, xy float64
-	for _, s := range all {
-		if s.at < warmUp {
-			continue
-		}
+	means := all.minutes()
+	for _, s := range means {
 		h := s.at.Hours()
 		n, x, y, xx, xy = n+1, x+h, y+s.mb, xx+h*h, xy+h*s.mb
 	}
-	return (n*xy - x*y) / (n*xx - x*x)
+	slope = (n*xy - x*y) / (n*xx - x*x)
+	var squares float64
+	for _, s := range means {
+		off := s.mb - y/n - slope*(s.at.Hours()-x/n)
+		squares += off * off
+	}
+	return slope, math.Sqrt(squares / (n - 2) / (xx - x*x/n))
+}
+
+// minutes returns the mean of each minute after the warm-up.
+func (all samples) minutes() samples {
+	var means samples
+	for minute := range slices.Chunk(all, 60) {
+		if minute[0].at < warmUp {
+			continue
+		}
+		var sum float64
+		for _, s := range minute {
+			sum += s.mb
+		}
+		means = append(means, sample{minute[0].at, sum / float64(len(minute))})
+	}
+	return means
 }
 
 // minutes uploads entries at a rate, prints what each minute was like, and
