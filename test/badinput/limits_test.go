@@ -33,10 +33,11 @@ func TestLimitsTable(t *testing.T) {
 		return fmt.Sprint(n)
 	}
 	want := map[string][]string{
-		"request line and headers":                                            {kib(api.MaxHeaderBytes), seconds(api.ReadHeaderTimeout), "431"},
-		"headers and body together":                                           {seconds(api.ReadTimeout)},
-		"writing an answer":                                                   {seconds(api.WriteTimeout)},
-		"idle connection":                                                     {seconds(api.IdleTimeout)},
+		"request line and headers":  {kib(api.MaxHeaderBytes), seconds(api.ReadHeaderTimeout), "431"},
+		"headers and body together": {seconds(api.ReadTimeout)},
+		"writing an answer":         {seconds(api.WriteTimeout)},
+		"idle connection":           {seconds(api.IdleTimeout)},
+		"idle connections when the process has no file descriptor left":       {"250 ms"},
 		"HTTP/2 streams of one connection":                                    {count(api.MaxStreams)},
 		"depth of JSON":                                                       {"10,000", "400"},
 		"parameters of a URL (Rekor v1, CT log)":                              {"100", "400"},
@@ -60,6 +61,7 @@ func TestLimitsTable(t *testing.T) {
 		"submissions that wait for the log":                                   {count(4 * tlog.MaxBatchLeaves), "503"},
 		"free space on the disk of the data directory":                        {"min-free-bytes", "503"},
 		"one round of the log's store":                                        {"15 s", "503"},
+		"one submission, in the queue and in its round":                       {"25 s", "503"},
 		"requests under way at SIGTERM":                                       {"10 s"},
 		"requests to an identity provider":                                    {"10 s", "1 MiB", "same host", "503"},
 		"keys of an identity provider":                                        {"100", "32 KiB", "once a minute"},

@@ -51,8 +51,10 @@ func TestSlowClients(t *testing.T) {
 	}
 	a.idle(2000)
 
-	// Noise of the machine only makes it slower: the best of three counts.
-	most := 2*quiet + 50*time.Millisecond
+	// Whoever waited for one of them would wait until the shortest of their
+	// timeouts, which is 10 s. The floods take CPU time from everybody, and how
+	// much the machine has of it is its own affair; the best of three counts.
+	most := 2*quiet + time.Second
 	best := func(measure func() time.Duration) time.Duration {
 		p99 := measure()
 		for range 2 {
