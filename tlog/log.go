@@ -25,6 +25,12 @@ type Options struct {
 	// fills up shall stop the log while everything else can still be written.
 	Room func() error
 
+	// Shared says that other processes append to the same store. What a reader
+	// has to know of, because somebody was told of it, is then asked for: see
+	// Latest. And a store with entries may be opened without a second memory,
+	// which is what a new replica does: it begins to remember.
+	Shared bool
+
 	// Observe, if set, is told of each batch: how many leaves, how long from
 	// taking it up to its answers, and how it ended.
 	Observe func(leaves int, took time.Duration, err error)
@@ -51,9 +57,11 @@ type Log struct {
 }
 
 // pending is a submission that waits for its batch. A submission without a
-// leaf is a probe: it asks the committing goroutine whether it could commit.
+// leaf appends nothing: it asks for the latest tree, or else it is a probe
+// that asks the committing goroutine whether it could commit.
 type pending struct {
 	leaf   *Leaf
+	latest bool
 	hash   Hash
 	placed Placed
 	tree   *Tree
@@ -95,7 +103,9 @@ func Open(ctx context.Context, store Store, opts Options) (*Log, error) {
 		l.last = last
 	} else {
 		l.last = checkpoint.Checkpoint{Origin: opts.Signer.Origin(), Root: emptyRoot}
-		err = l.mustBeNew(ctx)
+		if !opts.Shared {
+			err = l.mustBeNew(ctx)
+		}
 	}
 	if err == nil {
 		_, err = l.load(ctx)
@@ -125,8 +135,34 @@ func (l *Log) Close() error {
 	return l.memory.close()
 }
 
-// Published returns the newest published state.
+// Published returns the newest state that this process has published.
 func (l *Log) Published() *Tree { return l.published.Load() }
+
+// Latest returns a published state that is not older than any that any process
+// had published before the call. Where the store is Shared that is one read of
+// its head, which all callers that wait share, and a new checkpoint where it
+// has grown. A log that has stopped signing goes on to show what it published.
+func (l *Log) Latest(ctx context.Context) (*Tree, error) {
+	if !l.opts.Shared {
+		return l.Published(), nil
+	}
+	p := &pending{latest: true, done: make(chan struct{})}
+	if err := l.submit(ctx, p); errors.Is(err, ErrIntegrity) {
+		return l.Published(), nil
+	} else if err != nil {
+		return nil, err
+	}
+	return p.tree, nil
+}
+
+// Reaching returns a published state of at least the given size, if there is
+// one, and the latest otherwise.
+func (l *Log) Reaching(ctx context.Context, size uint64) (*Tree, error) {
+	if tree := l.Published(); size <= tree.Size {
+		return tree, nil
+	}
+	return l.Latest(ctx)
+}
 
 // An Included entry is an entry with its place and the published state that
 // includes it.
@@ -210,7 +246,10 @@ func (l *Log) submit(ctx context.Context, p *pending) error {
 // Entries returns the published entries of [begin, end), in order. Each was
 // checked against its leaf hash in the tree.
 func (l *Log) Entries(ctx context.Context, begin, end uint64) ([]Entry, error) {
-	tree := l.Published()
+	tree, err := l.Reaching(ctx, end)
+	if err != nil {
+		return nil, err
+	}
 	end = min(end, tree.Size)
 	if begin >= end {
 		return nil, fmt.Errorf("%w: no entry %d; the published tree has size %d", ErrNotFound, begin, tree.Size)
@@ -240,8 +279,14 @@ func (l *Log) Find(ctx context.Context, leafHash Hash) (uint64, error) {
 	if err != nil {
 		return 0, unavailable("looking up leaf %x: %w", leafHash, err)
 	}
-	tree := l.Published()
-	if !ok || index >= tree.Size {
+	if !ok {
+		return 0, fmt.Errorf("%w: no leaf with hash %x", ErrNotFound, leafHash)
+	}
+	tree, err := l.Reaching(ctx, index+1)
+	if err != nil {
+		return 0, err
+	}
+	if index >= tree.Size {
 		return 0, fmt.Errorf("%w: no leaf with hash %x", ErrNotFound, leafHash)
 	}
 	if h, err := tree.LeafHash(ctx, index); err != nil {
@@ -306,9 +351,14 @@ func (l *Log) round(batch []*pending) {
 	ctx, cancel := context.WithTimeout(context.Background(), roundTimeout)
 	defer cancel()
 	adds := slices.DeleteFunc(slices.Clone(batch), func(p *pending) bool { return p.leaf == nil })
+	if l.opts.Shared && len(adds) < len(batch) {
+		head, err := l.store.Head(ctx)
+		t := l.Published()
+		l.stale = l.stale || err != nil || head.Size != t.Size || head.Root != t.Root
+	}
 	tree, err := l.commit(ctx, adds)
 	ready := err
-	if err == nil && len(adds) < len(batch) {
+	if err == nil && slices.ContainsFunc(batch, func(p *pending) bool { return p.leaf == nil && !p.latest }) {
 		ready = l.check(ctx, tree)
 	}
 	if ready != nil {
@@ -320,7 +370,7 @@ func (l *Log) round(batch []*pending) {
 	l.begun.Store(nil)
 	for _, p := range batch {
 		p.tree, p.err = tree, err
-		if p.leaf == nil {
+		if p.leaf == nil && !p.latest {
 			p.err = ready
 		}
 		close(p.done)

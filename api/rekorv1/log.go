@@ -9,8 +9,11 @@ import (
 )
 
 // info serves GET /api/v1/log.
-func (h *handler) info(w http.ResponseWriter, _ *http.Request) error {
-	info := h.cfg.Log.Info()
+func (h *handler) info(w http.ResponseWriter, r *http.Request) error {
+	info, err := h.cfg.Log.Info(r.Context())
+	if err != nil {
+		return err
+	}
 	b := append(make([]byte, 0, 512), `{"inactiveShards":null,"rootHash":"`...)
 	b = hex.AppendEncode(b, info.Root[:])
 	b = append(b, `","signedTreeHead":`...)

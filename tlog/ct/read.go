@@ -34,12 +34,16 @@ const maxDisorder = 5 * tlog.MaxBatchLeaves
 // STH returns the signed tree head of the published tree. It is signed when
 // it is first asked for after the tree has grown.
 func (l *Log) STH(ctx context.Context) (SignedTreeHead, error) {
-	if sth := l.sth.Load(); sth != nil && sth.Size == l.log.Published().Size {
+	tree, err := l.log.Latest(ctx)
+	if err != nil {
+		return SignedTreeHead{}, err
+	}
+	if sth := l.sth.Load(); sth != nil && sth.Size == tree.Size {
 		return *sth, nil
 	}
 	l.signing.Lock()
 	defer l.signing.Unlock()
-	tree := l.log.Published()
+	tree = l.log.Published() // what others have published while this one waited
 	last := l.sth.Load()
 	if last != nil && last.Size == tree.Size {
 		return *last, nil
@@ -56,7 +60,6 @@ func (l *Log) STH(ctx context.Context) (SignedTreeHead, error) {
 	if last != nil {
 		floor = max(floor, last.Timestamp+1)
 	}
-	var err error
 	sth := SignedTreeHead{Size: tree.Size, Root: tree.Root}
 	if sth.Timestamp, err = l.notBefore(floor); err != nil {
 		return SignedTreeHead{}, err
@@ -105,7 +108,11 @@ func (l *Log) Size() uint64 { return l.log.Published().Size }
 // is zero or equal to second. It returns tlog.ErrNotFound for sizes that the
 // published tree does not have.
 func (l *Log) Consistency(ctx context.Context, first, second uint64) ([]tlog.Hash, error) {
-	return l.log.Published().Consistency(ctx, first, second)
+	tree, err := l.log.Reaching(ctx, second)
+	if err != nil {
+		return nil, err
+	}
+	return tree.Consistency(ctx, first, second)
 }
 
 // ProofByHash returns where the entry with a leaf hash lies, and its audit
@@ -115,7 +122,11 @@ func (l *Log) ProofByHash(ctx context.Context, hash tlog.Hash, size uint64) (ind
 	if index, err = l.log.Find(ctx, hash); err != nil {
 		return 0, nil, err
 	}
-	path, err = l.log.Published().Inclusion(ctx, index, size)
+	tree, err := l.log.Reaching(ctx, size)
+	if err != nil {
+		return 0, nil, err
+	}
+	path, err = tree.Inclusion(ctx, index, size)
 	return index, path, err
 }
 
@@ -158,7 +169,11 @@ func (l *Log) Entries(ctx context.Context, start, end uint64) ([]Entry, error) {
 // EntryAndProof returns an entry and its audit path in the tree of the given
 // size (RFC 6962, section 4.8), or tlog.ErrNotFound.
 func (l *Log) EntryAndProof(ctx context.Context, index, size uint64) (Entry, []tlog.Hash, error) {
-	path, err := l.log.Published().Inclusion(ctx, index, size)
+	tree, err := l.log.Reaching(ctx, size)
+	if err != nil {
+		return Entry{}, nil, err
+	}
+	path, err := tree.Inclusion(ctx, index, size)
 	if err != nil {
 		return Entry{}, nil, err
 	}

@@ -150,9 +150,12 @@ type Info struct {
 
 // Info returns the newest published state. The checkpoint is the one that was
 // signed when the state was published: asking again signs nothing.
-func (l *Log) Info() Info {
-	tree := l.log.Published()
-	return Info{TreeID: l.treeID, Size: tree.Size, Root: tree.Root, Checkpoint: tree.Checkpoint}
+func (l *Log) Info(ctx context.Context) (Info, error) {
+	tree, err := l.log.Latest(ctx)
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{TreeID: l.treeID, Size: tree.Size, Root: tree.Root, Checkpoint: tree.Checkpoint}, nil
 }
 
 // PublicKey returns the log's public key: one PEM block of type PUBLIC KEY.
@@ -183,7 +186,10 @@ func (l *Log) Consistency(ctx context.Context, first, last uint64) (hashes []tlo
 	if first > last {
 		return nil, root, inputError("firstSize(%d) must be less than lastSize(%d)", first, last)
 	}
-	tree := l.log.Published()
+	tree, err := l.log.Reaching(ctx, last)
+	if err != nil {
+		return nil, root, err
+	}
 	if last > tree.Size {
 		return nil, root, inputError("the tree size requested(%d) was greater than what is currently observable(%d)", last, tree.Size)
 	}
