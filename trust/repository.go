@@ -446,13 +446,20 @@ func (r *Repository) rootExpired() error {
 // Run calls Renew at every tick until ctx ends, and then returns nil. An error
 // is logged and the next tick tries again. An hour between ticks is plenty.
 func (r *Repository) Run(ctx context.Context, ticks <-chan time.Time) error {
+	return run(ctx, ticks, r.log, r)
+}
+
+func run(ctx context.Context, ticks <-chan time.Time, log *slog.Logger, r interface {
+	Renew(context.Context) error
+	Expiries() map[Role]time.Time
+}) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticks:
 			if err := r.Renew(ctx); err != nil && ctx.Err() == nil {
-				r.log.Error("TUF metadata was not renewed; clients will refuse it once it expires", "error", err, "expiries", r.Expiries())
+				log.Error("TUF metadata was not renewed; clients will refuse it once it expires", "error", err, "expiries", r.Expiries())
 			}
 		}
 	}
