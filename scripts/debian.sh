@@ -11,6 +11,7 @@ ssh-keygen openssh-client
 minisign minisign
 gpg gnupg
 strace strace
+mariadbd mariadb-server
 '
 
 missing=$(echo "$wanted" | while read -r command package; do

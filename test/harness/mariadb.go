@@ -1,0 +1,332 @@
+package harness
+
+import (
+	"bufio"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// mariaLimit bounds how long a MariaDB server may take to start or to stop. It
+// takes about a second on an idle machine.
+const mariaLimit = 60 * time.Second
+
+// What NewDatabase gives to its callers.
+const (
+	mariaUser     = "sigstack"
+	mariaPassword = "not-to-be-seen"
+)
+
+// A MariaDB is a database server of the tests: on a free loopback port, with a
+// data directory of its own and the durability that it has by default. It reads
+// no configuration of the machine, and is not the service of the machine.
+type MariaDB struct {
+	Addr string // host:port, the same after a Restart
+
+	dir     string
+	cmd     *exec.Cmd
+	done    chan struct{} // closed after the program ended and was reaped
+	mu      sync.Mutex    // guards what follows
+	lines   []string      // of output
+	created int           // databases
+}
+
+// StartMariaDB starts a server that belongs to one test, for what stops it or
+// kills it.
+func StartMariaDB(t testing.TB) *MariaDB {
+	t.Helper()
+	m, err := newMariaDB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("end of the output of mariadbd:\n%s", m.tail())
+		}
+		m.remove()
+	})
+	return m
+}
+
+// shared is the server that the tests of one package share.
+var shared struct {
+	mu     sync.Mutex
+	server *MariaDB
+}
+
+// MainMariaDB runs the tests of a package that calls SharedMariaDB, removes the
+// server, if one was started, and returns the exit code for os.Exit.
+func MainMariaDB(m *testing.M) int {
+	defer func() {
+		if shared.server != nil {
+			shared.server.remove()
+		}
+	}()
+	return m.Run()
+}
+
+// SharedMariaDB returns the server of the package under test, which the first
+// call starts. Nobody stops it before MainMariaDB does.
+func SharedMariaDB(t testing.TB) *MariaDB {
+	t.Helper()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.server == nil {
+		server, err := newMariaDB()
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared.server = server
+	}
+	return shared.server
+}
+
+// newMariaDB starts a server in a directory of its own, which is a copy of an
+// initialized one: to initialize takes seconds.
+func newMariaDB() (*MariaDB, error) {
+	template, err := mariaTemplate()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "sigstack-mariadb-") // short: the path of a socket is limited
+	if err != nil {
+		return nil, err
+	}
+	m := &MariaDB{dir: dir}
+	if err := m.create(template); err != nil {
+		m.remove()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *MariaDB) create(template string) error {
+	if out, err := exec.Command("cp", "-a", "--sparse=always", template, filepath.Join(m.dir, "data")).CombinedOutput(); err != nil {
+		return fmt.Errorf("copying the template of a MariaDB: %w\n%s", err, out)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	m.Addr = free.Addr().String()
+	free.Close()
+	if err := m.start(); err != nil {
+		return err
+	}
+	admin, err := m.admin()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	for _, statement := range []string{
+		"CREATE USER '" + mariaUser + "'@'%' IDENTIFIED BY '" + mariaPassword + "'",
+		"GRANT ALL PRIVILEGES ON *.* TO '" + mariaUser + "'@'%'",
+	} {
+		if _, err := admin.Exec(statement); err != nil {
+			return fmt.Errorf("making a user of MariaDB: %w", err)
+		}
+	}
+	return nil
+}
+
+// mariaTemplate returns an initialized data directory, which is kept in .tools
+// for the installed version.
+func mariaTemplate() (string, error) {
+	version, err := exec.Command("mariadbd", "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("mariadbd (scripts/debian.sh installs it): %w", err)
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	var name []rune
+	for _, r := range string(version) {
+		if r >= '0' && r <= '9' || r == '.' {
+			name = append(name, r)
+		}
+	}
+	dir := filepath.Join(root, ".tools", "mariadb-"+string(name))
+	if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
+		return "", err
+	}
+	lock, err := os.OpenFile(dir+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "mariadb-new-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	args := append([]string{"--no-defaults", "--datadir=" + filepath.Join(tmp, "data"),
+		"--auth-root-authentication-method=normal", "--skip-test-db"}, asRoot()...)
+	if out, err := exec.Command("mariadb-install-db", args...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("mariadb-install-db: %w\n%s", err, out)
+	}
+	return dir, os.Rename(filepath.Join(tmp, "data"), dir)
+}
+
+// asRoot is what MariaDB wants to hear from root.
+func asRoot() []string {
+	if os.Getuid() == 0 {
+		return []string{"--user=root"}
+	}
+	return nil
+}
+
+// start starts the program and waits until it takes connections.
+func (m *MariaDB) start() error {
+	host, port, err := net.SplitHostPort(m.Addr)
+	if err != nil {
+		return err
+	}
+	m.cmd = exec.Command("mariadbd", append([]string{"--no-defaults", "--datadir=" + filepath.Join(m.dir, "data"),
+		"--bind-address=" + host, "--port=" + port, "--socket=" + m.socket(), "--pid-file=" + filepath.Join(m.dir, "pid"),
+		"--max-connections=400"}, asRoot()...)...)
+	m.cmd.SysProcAttr = ownGroup()
+	output, err := m.cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := m.cmd.Start(); err != nil {
+		return err
+	}
+	ready, done := make(chan struct{}), make(chan struct{})
+	m.done = done
+	go func() {
+		lines := bufio.NewScanner(output)
+		for seen := false; lines.Scan(); {
+			m.mu.Lock()
+			m.lines = append(m.lines, lines.Text())
+			m.mu.Unlock()
+			if !seen && strings.Contains(lines.Text(), "ready for connections") {
+				seen = true
+				close(ready)
+			}
+		}
+		m.cmd.Wait()
+		close(done)
+	}()
+	select {
+	case <-ready:
+		return nil
+	case <-done:
+		return fmt.Errorf("mariadbd ended before it was ready:\n%s", m.tail())
+	case <-time.After(mariaLimit):
+		m.Kill()
+		return fmt.Errorf("mariadbd was not ready within %v:\n%s", mariaLimit, m.tail())
+	}
+}
+
+func (m *MariaDB) socket() string { return filepath.Join(m.dir, "socket") }
+
+func (m *MariaDB) tail() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(m.lines[max(0, len(m.lines)-15):], "\n")
+}
+
+// admin returns a connection of the database's root.
+func (m *MariaDB) admin() (*sql.DB, error) {
+	config := mysql.NewConfig()
+	config.User, config.Net, config.Addr = "root", "unix", m.socket()
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+// NewDatabase makes an empty database and returns its name as a DSN of
+// go-sql-driver/mysql: user:password@tcp(host:port)/database.
+func (m *MariaDB) NewDatabase(t testing.TB) string {
+	t.Helper()
+	admin, err := m.admin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.mu.Lock()
+	m.created++
+	name := fmt.Sprintf("test_%d", m.created)
+	m.mu.Unlock()
+	if _, err := admin.Exec("CREATE DATABASE " + name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		admin.Exec("DROP DATABASE " + name) // the server may be gone
+		admin.Close()
+	})
+	return m.DSN(name)
+}
+
+// DSN returns the name under which the tests reach a database.
+func (m *MariaDB) DSN(database string) string {
+	return fmt.Sprintf("%s:%s@tcp(%s)/%s", mariaUser, mariaPassword, m.Addr, database)
+}
+
+// Password is in every DSN. It must not be seen anywhere else.
+func (m *MariaDB) Password() string { return mariaPassword }
+
+// Stop ends the server as an operator does.
+func (m *MariaDB) Stop(t testing.TB) {
+	t.Helper()
+	m.signal(m.cmd.Process.Pid, syscall.SIGTERM)
+	select {
+	case <-m.done:
+	case <-time.After(mariaLimit):
+		t.Fatalf("mariadbd still runs after %v:\n%s", mariaLimit, m.tail())
+	}
+}
+
+
+// Restart starts a server that ended again, on the same data and port.
+func (m *MariaDB) Restart(t testing.TB) {
+	t.Helper()
+	if err := m.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Kill ends the server with SIGKILL. On one that has ended it does nothing.
+func (m *MariaDB) Kill() {
+	m.signal(-m.cmd.Process.Pid, syscall.SIGKILL)
+	<-m.done
+}
+
+// signal sends nothing once the program was reaped: its number may be another
+// program's then.
+func (m *MariaDB) signal(pid int, sig syscall.Signal) error {
+	select {
+	case <-m.done:
+		return errors.New("mariadbd has ended")
+	default:
+		return syscall.Kill(pid, sig)
+	}
+}
+
+// remove ends the server and removes what it kept.
+func (m *MariaDB) remove() {
+	if m.done != nil {
+		m.Kill()
+	}
+	os.RemoveAll(m.dir)
+}
