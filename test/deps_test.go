@@ -83,6 +83,7 @@ var elsewhere = []struct {
 	{"github.com/sigstore/timestamp-authority/...", nil, "it is one of the servers that this module replaces"},
 	{"github.com/google/certificate-transparency-go/...", nil, "it is one of the servers that this module replaces"},
 	{"github.com/google/trillian/...", []string{"storage/mysql"}, "Trillian is one storage"},
+	{"github.com/go-sql-driver/mysql/...", []string{"storage/mysql", "test/harness"}, "MySQL is one storage"},
 	// The checker reads a data directory without the code that wrote it.
 	{"modernc.org/sqlite/...", []string{"storage/sqlite", "tlog/fsck", "test/harness"}, "SQLite is one storage"},
 	{"github.com/spf13/...", []string{"cmd/..."}, "only cmd reads configuration and flags"},

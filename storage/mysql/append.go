@@ -1,0 +1,399 @@
+package mysql
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/trillian"
+	"github.com/google/trillian/log"
+	"github.com/google/trillian/quota"
+	"github.com/google/trillian/storage"
+	"github.com/google/trillian/trees"
+	"github.com/google/trillian/types"
+	"github.com/google/trillian/util/clock"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sigstack/sigstack/tlog"
+	"github.com/sigstack/sigstack/tlog/failpoint"
+)
+
+const (
+	// maxConflicts bounds how often an Append starts again because somebody
+	// else was in its way. Each time somebody else has got on.
+	maxConflicts = 16
+
+	// maxFailures is the same for everything else, such as a connection that
+	// was lost: once, to find out what became of the commit.
+	maxFailures = 2
+
+	// maxIntegrate bounds the leaves of one integration: ours, and those that
+	// somebody queued who could not integrate them.
+	maxIntegrate = 2 * tlog.MaxBatchLeaves
+
+	// maxValues bounds the values of one IN. At 1,000, MariaDB makes a table of
+	// them.
+	maxValues = 500
+
+	// maxKeyRows bounds the search keys of one statement.
+	maxKeyRows = 1000
+)
+
+// errConflict: somebody else appends to the same log, and was faster.
+var errConflict = errors.New("another sequencer was in the way")
+
+// A batch is what one Append adds.
+type batch struct {
+	leaves []tlog.Leaf
+	ids    []tlog.Hash         // of each leaf
+	first  map[tlog.Hash]int   // the leaf that comes first with an ID
+	sorted []int               // the leaves of first, by ID
+	queue  int64               // leaf i has the queue timestamp queue+i
+	found  map[tlog.Hash]place // what the database has of them
+}
+
+// A place is what the database knows of a leaf.
+type place struct {
+	queued     int64 // timestamp
+	sequenced  bool
+	index      uint64
+	integrated int64 // timestamp
+}
+
+func newBatch(leaves []tlog.Leaf, at time.Time) *batch {
+	b := &batch{leaves: leaves, ids: make([]tlog.Hash, len(leaves)), first: make(map[tlog.Hash]int, len(leaves)), queue: at.UnixNano()}
+	for i, leaf := range leaves {
+		b.ids[i] = leaf.ID
+		if leaf.ID == (tlog.Hash{}) {
+			b.ids[i] = tlog.LeafHash(leaf.Value)
+		}
+		if _, ok := b.first[b.ids[i]]; !ok {
+			b.first[b.ids[i]] = i
+			b.sorted = append(b.sorted, i)
+		}
+	}
+	// Everybody locks rows in the same order.
+	slices.SortFunc(b.sorted, func(i, j int) int { return bytes.Compare(b.ids[i][:], b.ids[j][:]) })
+	return b
+}
+
+// missing returns the leaves that the database does not have, by ID.
+func (b *batch) missing() []int {
+	return slices.DeleteFunc(slices.Clone(b.sorted), func(i int) bool {
+		_, ok := b.found[b.ids[i]]
+		return ok
+	})
+}
+
+// waiting says whether leaves are not in the tree, and how late the queue
+// timestamp of the last of them is.
+func (b *batch) waiting() (last int64, ok bool) {
+	for _, p := range b.found {
+		if !p.sequenced {
+			last, ok = max(last, p.queued), true
+		}
+	}
+	return last, ok || len(b.found) < len(b.sorted)
+}
+
+// placed returns where the leaves are. One that has not our queue timestamp
+// was queued by somebody else, or by us in another batch.
+func (b *batch) placed() []tlog.Placed {
+	out := make([]tlog.Placed, len(b.leaves))
+	for i, id := range b.ids {
+		p := b.found[id]
+		out[i] = tlog.Placed{
+			Index: p.index,
+			Time:  time.Unix(0, p.integrated).UTC(),
+			Dup:   b.first[id] != i || p.queued != b.queue+int64(i),
+		}
+	}
+	return out
+}
+
+// Append adds leaves in two transactions. After the first commit, that of
+// enqueue, they are safe: this Append, or the next one of anybody, integrates
+// them. After the second, that of integrate, they have their indices.
+func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, tlog.Head, error) {
+	t := s.tip
+	s.tip = nil // until all is well
+	if t == nil {
+		var err error
+		if t, err = s.readTip(ctx, s.db.write); err != nil {
+			return nil, tlog.Head{}, err
+		}
+	}
+	now := s.db.now()
+	if behind := t.head.Time.Sub(now); behind > tlog.MaxClockStep {
+		s.tip = t
+		return nil, tlog.Head{}, fmt.Errorf("%w by %v", tlog.ErrClock, behind)
+	}
+	b := newBatch(leaves, now)
+	var conflicts, failures int
+	for {
+		err := s.add(ctx, b, t, now)
+		if err == nil {
+			break
+		}
+		if isError(err, errDuplicate, errDeadlock, errLockTimeout) || errors.Is(err, errConflict) {
+			conflicts++
+		} else {
+			failures++
+		}
+		if conflicts == maxConflicts || failures == maxFailures || ctx.Err() != nil {
+			return nil, tlog.Head{}, err
+		}
+		was := t.head.Size
+		if t, err = s.readTip(ctx, s.db.write); err != nil {
+			return nil, tlog.Head{}, err
+		}
+		if t.head.Size < was {
+			return nil, tlog.Head{}, fmt.Errorf("the tree had size %d, and has size %d now", was, t.head.Size)
+		}
+		if now = s.db.now(); t.head.Time.Sub(now) > tlog.MaxClockStep {
+			// Not an ErrClock: some leaves may be queued.
+			return nil, tlog.Head{}, fmt.Errorf("the clock is behind another sequencer's by %v", t.head.Time.Sub(now))
+		}
+	}
+	t, err := s.readTip(ctx, s.db.write)
+	if err != nil {
+		return nil, tlog.Head{}, err
+	}
+	s.tip = t
+	return b.placed(), t.head, nil
+}
+
+// add takes a batch as far as it is not in the tree yet. All of it is when add
+// returns without error; otherwise calling it again goes on from there.
+func (s *Store) add(ctx context.Context, b *batch, t *tip, now time.Time) error {
+	if err := s.find(ctx, b); err != nil {
+		return err
+	}
+	if missing := b.missing(); len(missing) > 0 {
+		if err := s.enqueue(ctx, b, missing); err != nil {
+			return err
+		}
+	}
+	last, waiting := b.waiting()
+	if !waiting {
+		return nil
+	}
+	failed := s.integrate(ctx, t, now, max(last, b.queue+int64(len(b.leaves))))
+	if err := s.find(ctx, b); err != nil {
+		return err
+	}
+	if _, waiting := b.waiting(); !waiting {
+		return nil // by whomever
+	}
+	if failed == nil {
+		return errConflict
+	}
+	if err := s.db.nameQueued(ctx); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errConflict, failed)
+}
+
+// find reads what the database has of a batch.
+func (s *Store) find(ctx context.Context, b *batch) error {
+	b.found = make(map[tlog.Hash]place, len(b.sorted))
+	for some := range slices.Chunk(b.sorted, maxValues) {
+		args := make([]any, 0, 1+len(some))
+		args = append(args, s.tree.TreeId)
+		for _, i := range some {
+			args = append(args, b.ids[i][:])
+		}
+		rows, err := s.db.write.QueryContext(ctx, `SELECT l.LeafIdentityHash, l.QueueTimestampNanos, s.SequenceNumber, s.IntegrateTimestampNanos
+			FROM LeafData l LEFT JOIN SequencedLeafData s ON s.TreeId = l.TreeId AND s.LeafIdentityHash = l.LeafIdentityHash
+			WHERE l.TreeId = ? AND l.LeafIdentityHash IN (?`+strings.Repeat(",?", len(some)-1)+`)`, args...)
+		if err != nil {
+			return fmt.Errorf("looking up leaves: %w", err)
+		}
+		for rows.Next() {
+			var id []byte
+			var index, integrated sql.NullInt64
+			var p place
+			if err := rows.Scan(&id, &p.queued, &index, &integrated); err != nil {
+				rows.Close()
+				return err
+			}
+			if index.Valid {
+				p.sequenced, p.index, p.integrated = true, uint64(index.Int64), integrated.Int64
+			}
+			b.found[tlog.Hash(id)] = p
+		}
+		if err := rows.Err(); err != nil {
+			return fmt.Errorf("looking up leaves: %w", err)
+		}
+	}
+	return nil
+}
+
+// enqueue writes leaves and their search keys in one transaction, in the rows
+// that Trillian's driver would write, with few statements. Leaf i gets the queue
+// timestamp of the batch plus i nanoseconds: the order of submission becomes
+// the order of the log.
+func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
+	tx, err := s.db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := failpoint.Hit(failpoint.Begin, s.path); err != nil {
+		return err
+	}
+	id := s.tree.TreeId
+	data, queue := make([]any, 0, 5*len(missing)), make([]any, 0, 5*len(missing))
+	type searchKey struct {
+		name string
+		hash tlog.Hash
+	}
+	known := map[searchKey]bool{}
+	var keys []searchKey
+	for _, i := range missing {
+		leaf, at := b.leaves[i], b.queue+int64(i)
+		value := leaf.Value
+		if value == nil {
+			value = []byte{} // not NULL
+		}
+		hash := tlog.LeafHash(leaf.Value)
+		data = append(data, id, b.ids[i][:], value, leaf.Extra, at)
+		queue = append(queue, id, b.ids[i][:], hash[:], at, queueID(id, b.ids[i], at))
+		for _, name := range leaf.Keys {
+			if k := (searchKey{name, hash}); !known[k] {
+				known[k] = true
+				keys = append(keys, k)
+			}
+		}
+	}
+	insert := func(into, row, end string, args []any) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO "+into+" VALUES "+row+strings.Repeat(","+row, len(args)/strings.Count(row, "?")-1)+end, args...)
+		return err
+	}
+	if err := insert("LeafData (TreeId, LeafIdentityHash, LeafValue, ExtraData, QueueTimestampNanos)", "(?,?,?,?,?)", "", data); err != nil {
+		return fmt.Errorf("inserting leaves: %w", err)
+	}
+	if err := insert("Unsequenced (TreeId, Bucket, LeafIdentityHash, MerkleLeafHash, QueueTimestampNanos, QueueID)", "(?,0,?,?,?,?)", "", queue); err != nil {
+		return fmt.Errorf("queueing leaves: %w", err)
+	}
+	slices.SortFunc(keys, func(a, b searchKey) int {
+		return cmp.Or(strings.Compare(a.name, b.name), bytes.Compare(a.hash[:], b.hash[:]))
+	})
+	for some := range slices.Chunk(keys, maxKeyRows) {
+		args := make([]any, 0, 3*len(some))
+		for _, k := range some {
+			args = append(args, id, []byte(k.name), k.hash[:])
+		}
+		// Another ID may have brought the same value with the same keys.
+		if err := insert("sigstack_search (tree_id, name, hash)", "(?,?,?)", " ON DUPLICATE KEY UPDATE hash = VALUES(hash)", args); err != nil {
+			return fmt.Errorf("inserting search keys: %w", err)
+		}
+	}
+	if err := failpoint.Hit(failpoint.Insert, s.path); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.Commit, s.path); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	return failpoint.Hit(failpoint.Committed, s.path)
+}
+
+// queueID is the ID by which a sequencer removes a leaf from the queue, made as
+// Trillian's driver makes it.
+func queueID(tree int64, id tlog.Hash, at int64) []byte {
+	var b [2*binary.MaxVarintLen64 + tlog.HashSize]byte
+	binary.PutVarint(b[:binary.MaxVarintLen64], tree)
+	binary.PutVarint(b[binary.MaxVarintLen64:], at)
+	copy(b[2*binary.MaxVarintLen64:], id[:])
+	sum := sha256.Sum256(b[:])
+	return sum[:]
+}
+
+// integrate takes what is queued, up to a queue timestamp, into the tree. It
+// never waits and needs no guard window: queue and tree are in one database,
+// and what is committed later is integrated by who committed it.
+//
+// All entries of an integration get the time now, but never one before that of
+// the entry before them. The tree head may have to be later: two of them cannot
+// share a timestamp, and it bounds the queue timestamps that are looked at.
+func (s *Store) integrate(ctx context.Context, t *tip, now time.Time, last int64) error {
+	ctx = trees.NewContext(ctx, s.tree)
+	q := &sequencer{LogStorage: s.db.writer, size: t.head.Size, at: now.UnixNano()}
+	if t.head.Size > 0 {
+		q.at = max(q.at, t.head.Time.UnixNano())
+	}
+	for root := max(q.at, last, t.root+1); ; root++ {
+		n, err := log.IntegrateBatch(ctx, s.tree, maxIntegrate, 0, 0, stopped{time.Unix(0, root)}, q, quota.Noop())
+		if err != nil || n < maxIntegrate {
+			return err
+		}
+		q.size += uint64(n)
+	}
+}
+
+// A sequencer is Trillian's storage as one integration sees it.
+type sequencer struct {
+	storage.LogStorage
+	size uint64 // of the tree that is added to
+	at   int64  // the time of the new entries
+}
+
+func (q *sequencer) ReadWriteTransaction(ctx context.Context, tree *trillian.Tree, f storage.LogTXFunc) error {
+	return q.LogStorage.ReadWriteTransaction(ctx, tree, func(ctx context.Context, tx storage.LogTreeTX) error {
+		return f(ctx, &sequencerTX{tx, q})
+	})
+}
+
+type sequencerTX struct {
+	storage.LogTreeTX
+	q *sequencer
+}
+
+// LatestSignedLogRoot returns the root that is added to. It is refused when it
+// is smaller than what was seen, because the driver takes a failure to read it
+// for an empty tree; and when somebody has added to it what may be later than
+// our entries.
+func (tx *sequencerTX) LatestSignedLogRoot(ctx context.Context) (*trillian.SignedLogRoot, error) {
+	signed, err := tx.LogTreeTX.LatestSignedLogRoot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var root types.LogRootV1
+	if err := root.UnmarshalBinary(signed.LogRoot); err != nil {
+		return nil, err
+	}
+	if root.TreeSize < tx.q.size {
+		return nil, fmt.Errorf("the tree had size %d, and has size %d now", tx.q.size, root.TreeSize)
+	}
+	if root.TreeSize > tx.q.size && root.TimestampNanos > uint64(tx.q.at) {
+		return nil, errConflict
+	}
+	tx.q.size = root.TreeSize
+	return signed, nil
+}
+
+func (tx *sequencerTX) UpdateSequencedLeaves(ctx context.Context, leaves []*trillian.LogLeaf) error {
+	at := timestamppb.New(time.Unix(0, tx.q.at))
+	for _, leaf := range leaves {
+		leaf.IntegrateTimestamp = at
+	}
+	return tx.LogTreeTX.UpdateSequencedLeaves(ctx, leaves)
+}
+
+// stopped is a clock that stands still.
+type stopped struct{ time.Time }
+
+func (c stopped) Now() time.Time { return c.Time }
+
+func (c stopped) NewTimer(d time.Duration) clock.Timer { return clock.System.NewTimer(d) }

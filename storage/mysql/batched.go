@@ -1,0 +1,7 @@
+//go:build batched_queue
+
+package mysql
+
+// Batched says that this binary was built with the tag batched_queue, which
+// Trillian's driver needs to sequence a batch with few statements.
+const Batched = true

@@ -1,0 +1,179 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+const (
+	// ioTimeout bounds every wait for the server: to connect, to send, and for
+	// the first byte of an answer. A batch of 1,000 leaves takes a twentieth of
+	// it; a server that is gone costs no more than this.
+	ioTimeout = 2 * time.Second
+
+	// patience is the same for what may wait for others: locks, and changes of
+	// the schema.
+	patience = 2 * time.Minute
+)
+
+// session is what every connection is told before its first use. A lock that is
+// not had in a second is an error (1205) while the connection still stands.
+//
+// READ COMMITTED: with a snapshot for a whole transaction, which is the default
+// of the servers, a leaf that somebody else has just queued is both in the way
+// of an INSERT and invisible to a SELECT.
+var session = []string{
+	"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+	"SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = 1, autocommit = 1",
+}
+
+// A connector makes connections that are set up.
+type connector struct{ driver.Connector }
+
+// newConnector reads a DSN. No error of it holds anything of the DSN, which
+// holds a password.
+func newConnector(dsn string, timeout time.Duration, logger *slog.Logger) (*connector, error) {
+	config, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, errors.New("the DSN is malformed, want user:password@tcp(host:port)/database")
+	}
+	if config.DBName == "" {
+		return nil, errors.New("the DSN names no database, want user:password@tcp(host:port)/database")
+	}
+	config.Collation = "utf8mb4_bin"
+	config.InterpolateParams = true // one round trip a statement, not three
+	config.RejectReadOnly = true    // after a failover: look for the server that writes
+	config.MultiStatements = false
+	config.ParseTime = false // all times are integers
+	config.Timeout, config.ReadTimeout, config.WriteTimeout = ioTimeout, timeout, timeout
+	config.Logger = driverLog{logger}
+	c, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, errors.New("the DSN is refused by the driver")
+	}
+	return &connector{c}, nil
+}
+
+// driverLog takes what the driver has to say of broken connections. The errors
+// themselves are returned to whoever used them.
+type driverLog struct{ logger *slog.Logger }
+
+func (l driverLog) Print(v ...any) { l.logger.Debug("mysql driver", "msg", fmt.Sprint(v...)) }
+
+// Connect returns a connection that is set up.
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	inner, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	full, ok := inner.(fullConn)
+	if !ok {
+		inner.Close()
+		return nil, errors.New("the driver's connection has lost a method")
+	}
+	for _, statement := range session {
+		if _, err := full.ExecContext(ctx, statement, nil); err != nil {
+			inner.Close()
+			return nil, fmt.Errorf("setting up a connection: %w", err)
+		}
+	}
+	return conn{full}, nil
+}
+
+// fullConn is what a connection of the driver can do.
+type fullConn interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.NamedValueChecker
+	driver.Pinger
+	driver.QueryerContext
+	driver.SessionResetter
+	driver.Validator
+}
+
+// A conn prepares statements here and not in the server. Trillian prepares one
+// for each size of a batch and keeps it: with many connections that meets the
+// server's limit (max_prepared_stmt_count), and it costs a round trip each time
+// a connection is new.
+type conn struct{ fullConn }
+
+func (c conn) PrepareContext(_ context.Context, query string) (driver.Stmt, error) {
+	return &stmt{c.fullConn, query}, nil
+}
+
+func (c conn) Prepare(query string) (driver.Stmt, error) {
+	return c.PrepareContext(context.Background(), query)
+}
+
+// A stmt is a statement that is sent as text each time.
+type stmt struct {
+	conn  fullConn
+	query string
+}
+
+func (s *stmt) Close() error  { return nil }
+func (s *stmt) NumInput() int { return -1 }
+
+// Exec and Query belong to driver.Stmt, but are not called: there are
+// ExecContext and QueryContext.
+func (s *stmt) Exec([]driver.Value) (driver.Result, error) { return nil, errors.ErrUnsupported }
+func (s *stmt) Query([]driver.Value) (driver.Rows, error)  { return nil, errors.ErrUnsupported }
+
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	result, err := s.conn.ExecContext(ctx, s.query, args)
+	if err == driver.ErrSkip {
+		err = errTooLong
+	}
+	return result, err
+}
+
+func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	rows, err := s.conn.QueryContext(ctx, s.query, args)
+	if err == driver.ErrSkip {
+		err = errTooLong
+	}
+	return rows, err
+}
+
+// errTooLong is what the driver means when it does not want to write the
+// arguments into the text of a statement.
+var errTooLong = errors.New("the statement is longer than the server takes, or its arguments do not fit it")
+
+// connect returns a pool of connections that stay open.
+func connect(c *connector, conns int) *sql.DB {
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db
+}
+
+// The numbers of errors that somebody branches on.
+const (
+	errDuplicate   = 1062
+	errNoTable     = 1146
+	errLockTimeout = 1205
+	errDeadlock    = 1213
+)
+
+// isError says whether an error is one of the server's with one of these numbers.
+func isError(err error, numbers ...uint16) bool {
+	var e *mysql.MySQLError
+	if !errors.As(err, &e) {
+		return false
+	}
+	for _, n := range numbers {
+		if e.Number == n {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,175 @@
+// Package mysql keeps logs and audit rows in a MySQL or MariaDB database, or in
+// what speaks their protocol: the storage that several replicas share.
+//
+// A [DB] is one database. A [Store] is one log in it: a tree of Trillian, whose
+// tables, driver and sequencer are used as a library in this process. There is
+// no other process, no polling and no election.
+//
+//   - A leaf is safe once the transaction that queues it is committed: whoever
+//     appends next to this log, in whatever replica, integrates it. Append
+//     returns when its leaves are integrated, which is a second transaction.
+//   - Replicas may append at the same time. Primary keys let one sequencer win;
+//     the other reads where its leaves went. A leaf is in the tree once, and
+//     every replica answers with the same index and time.
+//   - An answer that was lost, in whichever of the two commits, is found out by
+//     reading back: the timestamps of the queue say which leaves were ours.
+//   - The password in the DSN is in no error and in no line of a log.
+//
+// The tables are Trillian's own, so that an unmodified trillian_log_server and
+// trillian_log_signer, built with the tag batched_queue as this package wants
+// to be, work on them at the same time.
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/trillian"
+	"github.com/google/trillian/log"
+	"github.com/google/trillian/storage"
+	trillianmysql "github.com/google/trillian/storage/mysql"
+	"github.com/google/trillian/types"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// maxWriters bounds the connections that write. Each log and the audit rows
+	// use one at a time, and Trillian's driver a second one for an instant.
+	maxWriters = 8
+
+	// maxReaders bounds the connections that read.
+	maxReaders = 16
+
+	// maxTiles bounds the tiles that are read at once. Trillian's driver wants a
+	// second connection beside the one of the transaction when it meets a
+	// statement for the first time: some must be left.
+	maxTiles = maxReaders / 2
+)
+
+// trillianOnce sets up what Trillian has only once in a process.
+var trillianOnce sync.Once
+
+// A DB is a database. It is safe for concurrent use.
+type DB struct {
+	read, write *sql.DB
+	patient     *connector
+	now         func() time.Time
+	logger      *slog.Logger
+
+	reader, writer storage.LogStorage // Trillian over read and write
+	tiles          chan struct{}      // a token for each tile that is being read
+}
+
+// Open connects to the database that a DSN names, user:password@tcp(host:port)/name,
+// and brings its schema to the version of this binary.
+func Open(ctx context.Context, dsn string, now func() time.Time, logger *slog.Logger) (*DB, error) {
+	trillianOnce.Do(func() {
+		log.InitMetrics(nil)
+		// Its errors come back to us; what it prints are stacks of
+		// transactions that were rolled back.
+		klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	})
+	quick, err := newConnector(dsn, ioTimeout, logger)
+	if err != nil {
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
+	patient, err := newConnector(dsn, patience, logger)
+	if err != nil {
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
+	d := &DB{read: connect(quick, maxReaders), write: connect(quick, maxWriters), patient: patient, now: now, logger: logger, tiles: make(chan struct{}, maxTiles)}
+	d.reader, d.writer = trillianmysql.NewLogStorage(d.read, nil), trillianmysql.NewLogStorage(d.write, nil)
+	if err := d.migrate(ctx); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
+	if err := d.nameQueued(ctx); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
+	return d, nil
+}
+
+// Close closes all connections. No other call may be under way.
+func (d *DB) Close() error {
+	return errors.Join(d.read.Close(), d.write.Close())
+}
+
+// nameQueued gives the leaves that a server without the tag batched_queue has
+// queued the ID that a sequencer with the tag removes them by. Any unique one
+// will do.
+func (d *DB) nameQueued(ctx context.Context) error {
+	_, err := d.write.ExecContext(ctx, `UPDATE Unsequenced
+		SET QueueID = UNHEX(SHA2(CONCAT_WS(':', TreeId, QueueTimestampNanos, HEX(LeafIdentityHash)), 256))
+		WHERE QueueID IS NULL`)
+	if err != nil {
+		return fmt.Errorf("naming queued leaves: %w", err)
+	}
+	return nil
+}
+
+// Log opens the log with a name, or makes it. Which tree it is is decided once,
+// for all replicas.
+func (d *DB) Log(ctx context.Context, name string) (*Store, error) {
+	id, err := d.treeID(ctx, d.write, name)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = d.locked(ctx, func(c *sql.Conn) error {
+			if id, err = d.treeID(ctx, c, name); errors.Is(err, sql.ErrNoRows) {
+				id, err = d.createTree(ctx, c, name)
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening log %q: %w", name, err)
+	}
+	tree, err := storage.GetTree(ctx, trillianmysql.NewAdminStorage(d.write), id)
+	if err != nil {
+		return nil, fmt.Errorf("opening log %q: %w", name, err)
+	}
+	if tree.TreeType != trillian.TreeType_LOG || tree.TreeState != trillian.TreeState_ACTIVE || tree.Deleted {
+		return nil, fmt.Errorf("opening log %q: tree %d is not an active log", name, id)
+	}
+	return &Store{db: d, path: "mysql/" + name + "/log", tree: tree}, nil
+}
+
+func (d *DB) treeID(ctx context.Context, q querier, name string) (id int64, err error) {
+	err = q.QueryRowContext(ctx, "SELECT tree_id FROM sigstack_log WHERE name = ?", name).Scan(&id)
+	return id, err
+}
+
+// createTree makes an empty tree, then names it: after that it is the log. A
+// tree without a name, of a process that ended in between, is never looked at.
+func (d *DB) createTree(ctx context.Context, c *sql.Conn, name string) (int64, error) {
+	tree, err := storage.CreateTree(ctx, trillianmysql.NewAdminStorage(d.write), &trillian.Tree{
+		TreeState:       trillian.TreeState_ACTIVE,
+		TreeType:        trillian.TreeType_LOG,
+		DisplayName:     name,
+		MaxRootDuration: durationpb.New(0),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("making a tree: %w", err)
+	}
+	root, err := (&types.LogRootV1{
+		RootHash:       rfc6962.DefaultHasher.EmptyRoot(),
+		TimestampNanos: uint64(d.now().UnixNano()),
+	}).MarshalBinary()
+	if err != nil {
+		return 0, err
+	}
+	err = d.writer.ReadWriteTransaction(ctx, tree, func(ctx context.Context, tx storage.LogTreeTX) error {
+		return tx.StoreSignedLogRoot(ctx, &trillian.SignedLogRoot{LogRoot: root})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("initializing tree %d: %w", tree.TreeId, err)
+	}
+	_, err = c.ExecContext(ctx, "INSERT INTO sigstack_log (name, tree_id, created) VALUES (?, ?, ?)", name, tree.TreeId, d.now().UnixNano())
+	return tree.TreeId, err
+}

@@ -1,0 +1,331 @@
+package mysql_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/sigstack/sigstack/storage/mysql"
+	"github.com/sigstack/sigstack/test/harness"
+	"github.com/sigstack/sigstack/tlog"
+	"github.com/sigstack/sigstack/tlog/checkpoint"
+)
+
+func newLog(t testing.TB, signer *checkpoint.Signer, s tlog.Store) *tlog.Log {
+	t.Helper()
+	l, err := tlog.Open(t.Context(), s, tlog.Options{Signer: signer, Memory: filepath.Join(t.TempDir(), "signed"), Now: time.Now, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func newSigner(t testing.TB) *checkpoint.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := checkpoint.NewSigner("replicas", "replicas", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
+func leaf(n int) tlog.Leaf {
+	return tlog.Leaf{Value: fmt.Appendf(nil, "leaf %d", n), Extra: fmt.Appendf(nil, "extra %d", n), Keys: []string{fmt.Sprintf("key %d", n%7), "everybody"}}
+}
+
+// checkWhole reads a whole log of a given size: it has to be the tree of its
+// entries, each value once and each in the place and with the time that placed
+// says.
+func checkWhole(t testing.TB, s *mysql.Store, size uint64, placed map[string]tlog.Placed) {
+	t.Helper()
+	head, err := s.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := s.Entries(t.Context(), 0, size+10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if head.Size != size || uint64(len(entries)) != size {
+		t.Fatalf("%d entries in a tree of size %d, want %d", len(entries), head.Size, size)
+	}
+	nodes := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
+	seen := map[string]bool{}
+	var last time.Time
+	for i, e := range entries {
+		if e.Index != uint64(i) || seen[string(e.Value)] || e.Time.Before(last) {
+			t.Fatalf("entry %d has index %d, time %v after %v, seen %v", i, e.Index, e.Time, last, seen[string(e.Value)])
+		}
+		seen[string(e.Value)], last = true, e.Time
+		if p, ok := placed[string(e.Value)]; ok && (p.Index != e.Index || !p.Time.Equal(e.Time)) {
+			t.Fatalf("%q was answered with %d at %v, and lies at %d at %v", e.Value, p.Index, p.Time, e.Index, e.Time)
+		}
+		if err := nodes.Append(rfc6962.DefaultHasher.HashLeaf(e.Value), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for value := range placed {
+		if !seen[value] {
+			t.Fatalf("%q was answered and is not in the log", value)
+		}
+	}
+	root, err := nodes.GetRootHash(nil)
+	if size > 0 && (err != nil || head.Root != tlog.Hash(root) || !head.Time.Equal(last)) {
+		t.Fatalf("head %x at %v, want %x at %v (%v)", head.Root, head.Time, root, last, err)
+	}
+}
+
+// TestReplicas lets 8 writers of two replicas add the same 400 leaves.
+func TestReplicas(t *testing.T) {
+	const writers, leaves = 8, 400
+	dsn := harness.SharedMariaDB(t).NewDatabase(t)
+	signer := newSigner(t)
+	var logs []*tlog.Log
+	var stores []*mysql.Store
+	for range 2 {
+		s := openLog(t, openDB(t, dsn, time.Now), "rekorv2")
+		stores = append(stores, s)
+		logs = append(logs, newLog(t, signer, s))
+	}
+	if stores[0].TreeID() != stores[1].TreeID() {
+		t.Fatal("two replicas have two trees")
+	}
+	answers := make([][]*tlog.Included, writers)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for n := range leaves {
+				in, err := logs[w%2].Add(t.Context(), leaf((n+w*3)%leaves))
+				if err != nil {
+					t.Errorf("writer %d: %v", w, err)
+					return
+				}
+				answers[w] = append(answers[w], in)
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	placed := map[string]tlog.Placed{}
+	fresh := 0
+	for w := range writers {
+		for n, in := range answers[w] {
+			value := string(leaf((n + w*3) % leaves).Value)
+			if was, ok := placed[value]; ok && (was.Index != in.Index || !was.Time.Equal(in.Time)) {
+				t.Fatalf("%q at %d, %v and at %d, %v", value, was.Index, was.Time, in.Index, in.Time)
+			}
+			placed[value] = tlog.Placed{Index: in.Index, Time: in.Time}
+			if !in.Dup {
+				fresh++
+			}
+		}
+	}
+	if fresh != leaves {
+		t.Errorf("%d answers say that they added, want %d", fresh, leaves)
+	}
+	for _, s := range stores {
+		checkWhole(t, s, leaves, placed)
+	}
+	for n := range 7 {
+		hashes, err := stores[n%2].Lookup(t.Context(), fmt.Sprintf("key %d", n))
+		if err != nil || len(hashes) != leaves/7+map[bool]int{true: 1}[n < leaves%7] {
+			t.Errorf("key %d leads to %d entries, %v", n, len(hashes), err)
+		}
+	}
+}
+
+// TestReplicaBatches lets two Stores append large batches that overlap, without
+// a Log above them.
+func TestReplicaBatches(t *testing.T) {
+	const rounds, size = 6, 300
+	dsn := harness.SharedMariaDB(t).NewDatabase(t)
+	var wg sync.WaitGroup
+	placed := map[string]tlog.Placed{}
+	var mu sync.Mutex
+	fresh := 0
+	var first *mysql.Store
+	for range 3 {
+		s := openLog(t, openDB(t, dsn, time.Now), "ct")
+		first = s
+		wg.Go(func() {
+			for round := range rounds {
+				var batch []tlog.Leaf
+				for n := range size {
+					batch = append(batch, leaf(round*size/2+n))
+				}
+				got, head, err := s.Append(t.Context(), batch)
+				if err != nil {
+					t.Errorf("round %d: %v", round, err)
+					return
+				}
+				mu.Lock()
+				for i, p := range got {
+					value := string(batch[i].Value)
+					if was, ok := placed[value]; ok && (was.Index != p.Index || !was.Time.Equal(p.Time)) || p.Index >= head.Size {
+						t.Errorf("%q at %v and at %v in a tree of %d", value, was, p, head.Size)
+					}
+					placed[value] = p
+					if !p.Dup {
+						fresh++
+					}
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if want := (rounds-1)*size/2 + size; fresh != want || len(placed) != want {
+		t.Fatalf("%d leaves were added, %d answered, want %d", fresh, len(placed), want)
+	}
+	checkWhole(t, first, uint64(len(placed)), placed)
+}
+
+// TestOrder wants the order of a batch to be the order of the log.
+func TestOrder(t *testing.T) {
+	s := openLog(t, openDB(t, harness.SharedMariaDB(t).NewDatabase(t), time.Now), "ct")
+	next := 0
+	for _, size := range []int{1, 2, tlog.MaxBatchLeaves, 3, 700} {
+		var batch []tlog.Leaf
+		for range size {
+			batch = append(batch, leaf(next+len(batch)))
+		}
+		placed, head, err := s.Append(t.Context(), batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, p := range placed {
+			if p.Index != uint64(next+i) || p.Dup {
+				t.Fatalf("leaf %d of %d lies at %d, want %d", i, size, p.Index, next+i)
+			}
+		}
+		if next += size; head.Size != uint64(next) {
+			t.Fatalf("size %d, want %d", head.Size, next)
+		}
+	}
+}
+
+// TestLostCommit cuts the connection at each commit of an Append, before it
+// reaches the server and after the server has answered. The leaves are found
+// to be ours, once, or the Append fails and a later one finds them.
+func TestLostCommit(t *testing.T) {
+	server := harness.SharedMariaDB(t)
+	for _, at := range []harness.Direction{harness.ToServer, harness.ToClient} {
+		for _, cut := range []int{1, 2} { // the commit of the queue, that of the tree
+			t.Run(fmt.Sprintf("direction=%d/commit=%d", at, cut), func(t *testing.T) {
+				dsn := server.NewDatabase(t)
+				proxy := harness.NewProxy(t, server.Addr)
+				s := openLog(t, openDB(t, strings.Replace(dsn, server.Addr, proxy.Addr, 1), time.Now), "ct")
+				if _, _, err := s.Append(t.Context(), []tlog.Leaf{leaf(0)}); err != nil {
+					t.Fatal(err)
+				}
+				var mu sync.Mutex
+				commits := 0
+				cutting := false
+				proxy.Inspect(func(d harness.Direction, data []byte) harness.Verdict {
+					mu.Lock()
+					defer mu.Unlock()
+					if d == harness.ToServer && strings.HasSuffix(string(data), "COMMIT") {
+						commits++
+						cutting = commits == cut
+					}
+					if cutting && d == at {
+						cutting = false
+						return harness.Cut
+					}
+					return harness.Pass
+				})
+				batch := []tlog.Leaf{leaf(1), leaf(2), leaf(0)}
+				placed, head, err := s.Append(t.Context(), batch)
+				mu.Lock()
+				if commits < cut {
+					t.Fatalf("%d commits", commits)
+				}
+				mu.Unlock()
+				if err != nil {
+					t.Fatalf("not resolved by reading back: %v", err)
+				}
+				if head.Size != 3 || placed[0].Index != 1 || placed[1].Index != 2 || placed[2].Index != 0 || placed[0].Dup || placed[1].Dup || !placed[2].Dup {
+					t.Fatalf("%v in a tree of %d", placed, head.Size)
+				}
+				proxy.Inspect(nil)
+				want := map[string]tlog.Placed{}
+				for i, p := range placed {
+					want[string(batch[i].Value)] = p
+				}
+				checkWhole(t, s, 3, want)
+			})
+		}
+	}
+}
+
+// TestDeadServer appends to a server that does not answer, and to one that was
+// killed: the error comes soon, and after a restart all goes on.
+func TestDeadServer(t *testing.T) {
+	server := harness.StartMariaDB(t)
+	proxy := harness.NewProxy(t, server.Addr)
+	s := openLog(t, openDB(t, strings.Replace(server.NewDatabase(t), server.Addr, proxy.Addr, 1), time.Now), "ct")
+	if _, _, err := s.Append(t.Context(), []tlog.Leaf{leaf(0)}); err != nil {
+		t.Fatal(err)
+	}
+	soon := func(what string, limit time.Duration, f func(ctx context.Context) error) {
+		t.Helper()
+		start := time.Now()
+		if err := f(t.Context()); err == nil {
+			t.Errorf("%s: no error", what)
+		}
+		if took := time.Since(start); took > limit {
+			t.Errorf("%s took %v, want at most %v", what, took, limit)
+		}
+	}
+	head := func(ctx context.Context) error { _, err := s.Head(ctx); return err }
+	add := func(ctx context.Context) error { _, _, err := s.Append(ctx, []tlog.Leaf{leaf(1)}); return err }
+
+	proxy.Blackhole(harness.ToClient)
+	proxy.Inspect(func(d harness.Direction, _ []byte) harness.Verdict {
+		if d == harness.ToClient {
+			return harness.Drop
+		}
+		return harness.Pass
+	})
+	soon("reading the head from a server that is silent", 4*time.Second, head)
+	soon("appending to a server that is silent", 8*time.Second, add)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	soon("appending with a context that has ended", time.Second, func(context.Context) error {
+		if err := add(cancelled); !errors.Is(err, context.Canceled) {
+			return nil
+		}
+		return context.Canceled
+	})
+	proxy.Inspect(nil)
+	server.Kill()
+	soon("appending to a server that is gone", 4*time.Second, add)
+	server.Restart(t)
+	if err := add(t.Context()); err != nil {
+		t.Fatalf("after a restart: %v", err)
+	}
+	entries, err := s.Entries(t.Context(), 0, 9)
+	if err != nil || len(entries) != 2 || !slices.Equal(entries[1].Value, leaf(1).Value) {
+		t.Fatalf("%d entries after a restart, %v", len(entries), err)
+	}
+}

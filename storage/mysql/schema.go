@@ -1,0 +1,191 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// migrations lead from each version of the schema to the next: the first from
+// nothing to version 1. A server commits every statement that changes a schema,
+// so that a migration may be cut off after each: it is repeated whole, and each
+// statement does nothing where it was done before.
+var migrations = [][]string{{
+	// Trillian's tables, as its module has them. Where they exist already, in
+	// the database of a Trillian, they are left alone.
+	`CREATE TABLE IF NOT EXISTS Trees (
+		TreeId                BIGINT NOT NULL PRIMARY KEY,
+		TreeState             ENUM('ACTIVE', 'FROZEN', 'DRAINING') NOT NULL,
+		TreeType              ENUM('LOG', 'MAP', 'PREORDERED_LOG') NOT NULL,
+		HashStrategy          ENUM('RFC6962_SHA256', 'TEST_MAP_HASHER', 'OBJECT_RFC6962_SHA256', 'CONIKS_SHA512_256', 'CONIKS_SHA256') NOT NULL,
+		HashAlgorithm         ENUM('SHA256') NOT NULL,
+		SignatureAlgorithm    ENUM('ECDSA', 'RSA', 'ED25519') NOT NULL,
+		DisplayName           VARCHAR(20),
+		Description           VARCHAR(200),
+		CreateTimeMillis      BIGINT NOT NULL,
+		UpdateTimeMillis      BIGINT NOT NULL,
+		MaxRootDurationMillis BIGINT NOT NULL,
+		PrivateKey            MEDIUMBLOB NOT NULL, -- empty
+		PublicKey             MEDIUMBLOB NOT NULL, -- settings of the storage
+		Deleted               BOOLEAN,
+		DeleteTimeMillis      BIGINT
+	)`,
+	`CREATE TABLE IF NOT EXISTS TreeControl (
+		TreeId                  BIGINT NOT NULL PRIMARY KEY,
+		SigningEnabled          BOOLEAN NOT NULL,
+		SequencingEnabled       BOOLEAN NOT NULL,
+		SequenceIntervalSeconds INTEGER NOT NULL,
+		FOREIGN KEY (TreeId) REFERENCES Trees (TreeId) ON DELETE CASCADE
+	)`,
+	// The nodes of a tree: one row for eight levels over 256 nodes.
+	`CREATE TABLE IF NOT EXISTS Subtree (
+		TreeId          BIGINT NOT NULL,
+		SubtreeId       VARBINARY(255) NOT NULL,
+		Nodes           MEDIUMBLOB NOT NULL,
+		SubtreeRevision INTEGER NOT NULL,
+		PRIMARY KEY (TreeId, SubtreeId, SubtreeRevision),
+		FOREIGN KEY (TreeId) REFERENCES Trees (TreeId) ON DELETE CASCADE
+	)`,
+	// One row for each batch that was integrated.
+	`CREATE TABLE IF NOT EXISTS TreeHead (
+		TreeId            BIGINT NOT NULL,
+		TreeHeadTimestamp BIGINT,
+		TreeSize          BIGINT,
+		RootHash          VARBINARY(255) NOT NULL,
+		RootSignature     VARBINARY(1024) NOT NULL, -- empty
+		TreeRevision      BIGINT,
+		PRIMARY KEY (TreeId, TreeHeadTimestamp),
+		UNIQUE KEY TreeHeadRevisionIdx (TreeId, TreeRevision),
+		FOREIGN KEY (TreeId) REFERENCES Trees (TreeId) ON DELETE CASCADE
+	)`,
+	// Every leaf, once for each identity.
+	`CREATE TABLE IF NOT EXISTS LeafData (
+		TreeId              BIGINT NOT NULL,
+		LeafIdentityHash    VARBINARY(255) NOT NULL,
+		LeafValue           LONGBLOB NOT NULL,
+		ExtraData           LONGBLOB,
+		QueueTimestampNanos BIGINT NOT NULL,
+		PRIMARY KEY (TreeId, LeafIdentityHash),
+		FOREIGN KEY (TreeId) REFERENCES Trees (TreeId) ON DELETE CASCADE
+	)`,
+	// The place of each leaf that is in the tree.
+	`CREATE TABLE IF NOT EXISTS SequencedLeafData (
+		TreeId                  BIGINT NOT NULL,
+		SequenceNumber          BIGINT UNSIGNED NOT NULL,
+		LeafIdentityHash        VARBINARY(255) NOT NULL,
+		MerkleLeafHash          VARBINARY(255) NOT NULL,
+		IntegrateTimestampNanos BIGINT NOT NULL,
+		PRIMARY KEY (TreeId, SequenceNumber),
+		FOREIGN KEY (TreeId) REFERENCES Trees (TreeId) ON DELETE CASCADE,
+		FOREIGN KEY (TreeId, LeafIdentityHash) REFERENCES LeafData (TreeId, LeafIdentityHash) ON DELETE CASCADE,
+		KEY SequencedLeafMerkleIdx (TreeId, MerkleLeafHash)
+	)`,
+	// Every leaf that is not in the tree yet.
+	`CREATE TABLE IF NOT EXISTS Unsequenced (
+		TreeId              BIGINT NOT NULL,
+		Bucket              INTEGER NOT NULL,
+		LeafIdentityHash    VARBINARY(255) NOT NULL,
+		MerkleLeafHash      VARBINARY(255) NOT NULL,
+		QueueTimestampNanos BIGINT NOT NULL,
+		QueueID             VARBINARY(32) DEFAULT NULL UNIQUE,
+		PRIMARY KEY (TreeId, Bucket, QueueTimestampNanos, LeafIdentityHash)
+	)`,
+
+	// Our own. Times are nanoseconds since 1970 UTC, hashes have 32 bytes.
+	`CREATE TABLE IF NOT EXISTS sigstack_log ( -- which tree a log is
+		name    VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
+		tree_id BIGINT NOT NULL UNIQUE,
+		created BIGINT NOT NULL
+	)`,
+	`CREATE TABLE IF NOT EXISTS sigstack_search ( -- search key -> leaf hash
+		tree_id BIGINT NOT NULL,
+		name    VARBINARY(512) NOT NULL,
+		hash    BINARY(32) NOT NULL,
+		PRIMARY KEY (tree_id, name, hash)
+	)`,
+	`CREATE TABLE IF NOT EXISTS sigstack_audit ( -- one row for each certificate
+		seq    BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+		time   BIGINT NOT NULL,
+		serial VARBINARY(64) NOT NULL UNIQUE, -- lower-case hex
+		record MEDIUMBLOB NOT NULL            -- JSON
+	)`,
+	`CREATE TABLE IF NOT EXISTS sigstack_tuf ( -- the files of the TUF repository
+		name  VARBINARY(255) NOT NULL PRIMARY KEY,
+		bytes MEDIUMBLOB NOT NULL
+	)`,
+	`CREATE TABLE IF NOT EXISTS sigstack_lease ( -- who may do what one replica does
+		name   VARBINARY(64) NOT NULL PRIMARY KEY,
+		holder VARBINARY(64) NOT NULL,
+		until  BIGINT NOT NULL
+	)`,
+}}
+
+// lockName is the lock under which schema and trees are made. Locks belong to
+// the whole server, so the database is in the name.
+const lockName = "CONCAT('sigstack.', LEFT(SHA2(DATABASE(), 256), 40))"
+
+// locked calls f while no other process makes schemas or trees. The connection
+// belongs to f; it is a patient one.
+func (d *DB) locked(ctx context.Context, f func(*sql.Conn) error) error {
+	pool := connect(d.patient, 1)
+	defer pool.Close() // which also gives the lock back
+	c, err := pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var got sql.NullInt64
+	if err := c.QueryRowContext(ctx, "SELECT GET_LOCK("+lockName+", 60)").Scan(&got); err != nil {
+		return fmt.Errorf("waiting for the lock of the schema: %w", err)
+	}
+	if got.Int64 != 1 {
+		return fmt.Errorf("another process has held the lock of the schema for a minute")
+	}
+	return f(c)
+}
+
+// querier is a pool or one connection of it.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// version reads the version of the schema, 0 where there is none.
+func version(ctx context.Context, q querier) (int, error) {
+	var v int
+	err := q.QueryRowContext(ctx, "SELECT COALESCE(MAX(version), 0) FROM sigstack_schema").Scan(&v)
+	if isError(err, errNoTable) {
+		return 0, nil
+	}
+	if err == nil && v > len(migrations) {
+		err = fmt.Errorf("schema version %d was written by a newer sigstack; this one knows version %d", v, len(migrations))
+	}
+	return v, err
+}
+
+// migrate brings the schema to the version of this binary. Where it is there
+// already, no right to change a schema is needed.
+func (d *DB) migrate(ctx context.Context) error {
+	if v, err := version(ctx, d.write); err != nil || v == len(migrations) {
+		return err
+	}
+	return d.locked(ctx, func(c *sql.Conn) error {
+		if _, err := c.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS sigstack_schema (version INTEGER NOT NULL PRIMARY KEY, time BIGINT NOT NULL)"); err != nil {
+			return err
+		}
+		v, err := version(ctx, c)
+		if err != nil {
+			return err
+		}
+		for ; v < len(migrations); v++ {
+			for _, statement := range migrations[v] {
+				if _, err := c.ExecContext(ctx, statement); err != nil {
+					return fmt.Errorf("migrating the schema to version %d: %w", v+1, err)
+				}
+			}
+			if _, err := c.ExecContext(ctx, "INSERT INTO sigstack_schema (version, time) VALUES (?, ?)", v+1, d.now().UnixNano()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,162 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/trillian"
+	"github.com/google/trillian/trees"
+	"github.com/transparency-dev/merkle/compact"
+
+	"github.com/sigstack/sigstack/tlog"
+)
+
+// tileWidth is the width of a full tile, tileHeight its height.
+const (
+	tileHeight = 8
+	tileWidth  = 1 << tileHeight
+)
+
+// A Store is one log in a database. It satisfies tlog.Store.
+type Store struct {
+	db   *DB
+	path string // for failpoints
+	tree *trillian.Tree
+
+	tip *tip // belongs to Append; nil where it has to be read
+}
+
+// Close does nothing: the connections belong to the DB.
+func (s *Store) Close() error { return nil }
+
+// TreeID returns the ID that the log got when it was made: positive, random.
+func (s *Store) TreeID() int64 { return s.tree.TreeId }
+
+// Head returns the newest durable state.
+func (s *Store) Head(ctx context.Context) (tlog.Head, error) {
+	t, err := s.readTip(ctx, s.db.read)
+	if err != nil {
+		return tlog.Head{}, err
+	}
+	return t.head, nil
+}
+
+// A tip is what Append needs to know of the log to add to it.
+type tip struct {
+	head tlog.Head
+	root int64 // timestamp of the tree head; two heads of a tree never share one
+}
+
+// readTip reads the newest tree head together with the time of its last entry.
+// They differ where a tree head had to be a little later than the one before.
+func (s *Store) readTip(ctx context.Context, db *sql.DB) (*tip, error) {
+	t := &tip{}
+	var root []byte
+	var nanos sql.NullInt64
+	err := db.QueryRowContext(ctx, `SELECT h.TreeSize, h.RootHash, h.TreeHeadTimestamp, s.IntegrateTimestampNanos
+		FROM TreeHead h LEFT JOIN SequencedLeafData s ON s.TreeId = h.TreeId AND s.SequenceNumber = h.TreeSize - 1
+		WHERE h.TreeId = ? ORDER BY h.TreeHeadTimestamp DESC LIMIT 1`, s.tree.TreeId).Scan(&t.head.Size, &root, &t.root, &nanos)
+	if err != nil {
+		return nil, fmt.Errorf("reading the tree head: %w", err)
+	}
+	if len(root) != tlog.HashSize {
+		return nil, fmt.Errorf("root hash of %d bytes", len(root))
+	}
+	t.head.Root = tlog.Hash(root)
+	if t.head.Size > 0 {
+		if !nanos.Valid {
+			return nil, fmt.Errorf("the tree has size %d, but no entry %d", t.head.Size, t.head.Size-1)
+		}
+		t.head.Time = time.Unix(0, nanos.Int64).UTC()
+	}
+	return t, nil
+}
+
+// Tile returns the first width hashes of a tile.
+func (s *Store) Tile(ctx context.Context, level int, index uint64, width int) ([]tlog.Hash, error) {
+	select {
+	case s.db.tiles <- struct{}{}:
+		defer func() { <-s.db.tiles }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	tx, err := s.db.reader.SnapshotForTree(trees.NewContext(ctx, s.tree), s.tree)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Close()
+	ids := make([]compact.NodeID, width)
+	for i := range ids {
+		ids[i] = compact.NewNodeID(uint(tileHeight*level), index*tileWidth+uint64(i))
+	}
+	nodes, err := tx.GetMerkleNodes(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	hashes := make([]tlog.Hash, 0, width)
+	for _, node := range nodes {
+		if node.ID != ids[len(hashes)] || len(node.Hash) != tlog.HashSize {
+			break
+		}
+		hashes = append(hashes, tlog.Hash(node.Hash))
+	}
+	return hashes, nil
+}
+
+// Entries returns the entries of [begin, end) that exist, in order.
+func (s *Store) Entries(ctx context.Context, begin, end uint64) ([]tlog.Entry, error) {
+	rows, err := s.db.read.QueryContext(ctx, `SELECT s.SequenceNumber, s.IntegrateTimestampNanos, l.LeafValue, l.ExtraData
+		FROM SequencedLeafData s STRAIGHT_JOIN LeafData l ON l.TreeId = s.TreeId AND l.LeafIdentityHash = s.LeafIdentityHash
+		WHERE s.TreeId = ? AND s.SequenceNumber >= ? AND s.SequenceNumber < ? ORDER BY s.SequenceNumber`, s.tree.TreeId, begin, end)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var entries []tlog.Entry
+	for rows.Next() {
+		var e tlog.Entry
+		var nanos int64
+		if err := rows.Scan(&e.Index, &nanos, &e.Value, &e.Extra); err != nil {
+			return nil, err
+		}
+		e.Time = time.Unix(0, nanos).UTC()
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+// Find returns the index of the entry with this leaf hash. The index is named:
+// a server without statistics would walk through the whole tree.
+func (s *Store) Find(ctx context.Context, leafHash tlog.Hash) (index uint64, ok bool, err error) {
+	err = s.db.read.QueryRowContext(ctx, `SELECT SequenceNumber FROM SequencedLeafData FORCE INDEX (SequencedLeafMerkleIdx)
+		WHERE TreeId = ? AND MerkleLeafHash = ? ORDER BY SequenceNumber LIMIT 1`, s.tree.TreeId, leafHash[:]).Scan(&index)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return index, err == nil, err
+}
+
+// Lookup returns the leaf hashes of the entries that were stored with a search
+// key, in no particular order.
+func (s *Store) Lookup(ctx context.Context, key string) ([]tlog.Hash, error) {
+	rows, err := s.db.read.QueryContext(ctx, "SELECT hash FROM sigstack_search WHERE tree_id = ? AND name = ?", s.tree.TreeId, []byte(key))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var hashes []tlog.Hash
+	for rows.Next() {
+		var b []byte
+		if err := rows.Scan(&b); err != nil {
+			return nil, err
+		}
+		if len(b) != tlog.HashSize {
+			return nil, fmt.Errorf("search key with a hash of %d bytes", len(b))
+		}
+		hashes = append(hashes, tlog.Hash(b))
+	}
+	return hashes, rows.Err()
+}
