@@ -1,8 +1,11 @@
 package mysql
 
 import (
+	"context"
 	"database/sql"
 	"testing"
+
+	"github.com/sigstack/sigstack/tlog"
 )
 
 // Pools returns the connections of every kind.
@@ -11,4 +14,10 @@ func (d *DB) Pools(t testing.TB) map[string]*sql.DB {
 	patient := connect(d.patient, 1)
 	t.Cleanup(func() { patient.Close() })
 	return map[string]*sql.DB{"read": d.read, "write": d.write, "patient": patient}
+}
+
+// Enqueue queues leaves, and leaves it to others to integrate them.
+func (s *Store) Enqueue(ctx context.Context, leaves []tlog.Leaf) error {
+	b := newBatch(leaves, s.db.now())
+	return s.enqueue(ctx, b, b.missing())
 }
