@@ -41,6 +41,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -73,13 +74,13 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// build compiles cmd/sigstack into file.
-func build(file string, flags ...string) error {
+// build compiles cmd/sigstack into file, with the tag of the Makefile and more.
+func build(file string, tags ...string) error {
 	root, err := moduleRoot()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", file, "./cmd/sigstack")...)
+	cmd := exec.Command("go", "build", "-tags", strings.Join(append(tags, "batched_queue"), ","), "-o", file, "./cmd/sigstack")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building cmd/sigstack: %w\n%s", err, out)
@@ -114,7 +115,7 @@ func FaultyBinary(t testing.TB) string {
 	if isProgram(file) {
 		return file
 	}
-	if err := build(file, "-tags", "failpoints"); err != nil {
+	if err := build(file, "failpoints"); err != nil {
 		t.Fatal(err)
 	}
 	return file
