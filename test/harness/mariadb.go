@@ -151,13 +151,12 @@ func mariaTemplate() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var name []rune
-	for _, r := range string(version) {
-		if r >= '0' && r <= '9' || r == '.' {
-			name = append(name, r)
-		}
+	// mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu ...
+	fields := strings.Fields(string(version))
+	if len(fields) < 3 {
+		return "", fmt.Errorf("mariadbd has version %q", version)
 	}
-	dir := filepath.Join(root, ".tools", "mariadb-"+string(name))
+	dir := filepath.Join(root, ".tools", "mariadb-"+fields[2])
 	if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
 		return "", err
 	}
@@ -296,7 +295,6 @@ func (m *MariaDB) Stop(t testing.TB) {
 		t.Fatalf("mariadbd still runs after %v:\n%s", mariaLimit, m.tail())
 	}
 }
-
 
 // Restart starts a server that ended again, on the same data and port.
 func (m *MariaDB) Restart(t testing.TB) {
