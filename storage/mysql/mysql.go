@@ -61,7 +61,6 @@ type DB struct {
 	read, write *sql.DB
 	patient     *connector
 	now         func() time.Time
-	logger      *slog.Logger
 
 	reader, writer storage.LogStorage // Trillian over read and write
 	tiles          chan struct{}      // a token for each tile that is being read
@@ -84,7 +83,7 @@ func Open(ctx context.Context, dsn string, now func() time.Time, logger *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("opening database: %w", err)
 	}
-	d := &DB{read: connect(quick, maxReaders), write: connect(quick, maxWriters), patient: patient, now: now, logger: logger, tiles: make(chan struct{}, maxTiles)}
+	d := &DB{read: connect(quick, maxReaders), write: connect(quick, maxWriters), patient: patient, now: now, tiles: make(chan struct{}, maxTiles)}
 	d.reader, d.writer = trillianmysql.NewLogStorage(d.read, nil), trillianmysql.NewLogStorage(d.write, nil)
 	if err := d.migrate(ctx); err != nil {
 		d.Close()

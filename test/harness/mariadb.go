@@ -248,6 +248,7 @@ func (m *MariaDB) tail() string {
 func (m *MariaDB) admin() (*sql.DB, error) {
 	config := mysql.NewConfig()
 	config.User, config.Net, config.Addr = "root", "unix", m.socket()
+	config.Logger = &mysql.NopLogger{}
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, err
