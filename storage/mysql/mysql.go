@@ -37,6 +37,8 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"k8s.io/klog/v2"
+
+	"github.com/sigstack/sigstack/tlog"
 )
 
 const (
@@ -89,6 +91,10 @@ func Open(ctx context.Context, dsn string, now func() time.Time, logger *slog.Lo
 		d.Close()
 		return nil, fmt.Errorf("opening database: %w", err)
 	}
+	if err := d.mayBeLong(ctx); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
 	if err := d.nameQueued(ctx); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("opening database: %w", err)
@@ -99,6 +105,20 @@ func Open(ctx context.Context, dsn string, now func() time.Time, logger *slog.Lo
 // Close closes all connections. No other call may be under way.
 func (d *DB) Close() error {
 	return errors.Join(d.read.Close(), d.write.Close())
+}
+
+// mayBeLong refuses a server that does not take the longest statement, that of
+// a batch in which each byte has to be escaped.
+func (d *DB) mayBeLong(ctx context.Context) error {
+	const want = 2*tlog.MaxBatchBytes + 1<<20
+	var got int64
+	if err := d.write.QueryRowContext(ctx, "SELECT @@max_allowed_packet").Scan(&got); err != nil {
+		return err
+	}
+	if got < want {
+		return fmt.Errorf("the server takes statements of %d bytes (max_allowed_packet), want at least %d", got, want)
+	}
+	return nil
 }
 
 // nameQueued gives the leaves that a server without the tag batched_queue has

@@ -224,6 +224,53 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestLargest appends the largest batches, in bytes that have to be escaped, in
+// leaves and in search keys.
+func TestLargest(t *testing.T) {
+	s := openLog(t, openDB(t, harness.SharedMariaDB(t).NewDatabase(t), time.Now), "ct")
+	zeros := make([]byte, tlog.MaxBatchBytes-1)
+	if _, _, err := s.Append(t.Context(), []tlog.Leaf{{Value: zeros[:1<<20], Extra: zeros[1<<20:]}}); err != nil {
+		t.Fatal(err)
+	}
+	var many []tlog.Leaf
+	for n := range tlog.MaxBatchLeaves {
+		l := leaf(n)
+		for k := range 10 {
+			l.Keys = append(l.Keys, fmt.Sprintf("'\\x00\" %0400d", k))
+		}
+		many = append(many, l)
+	}
+	start := time.Now()
+	if _, head, err := s.Append(t.Context(), many); err != nil || head.Size != 1+tlog.MaxBatchLeaves {
+		t.Fatalf("%v: %v", head, err)
+	}
+	t.Logf("%d leaves with 12,000 keys in %v", len(many), time.Since(start))
+	entries, err := s.Entries(t.Context(), 0, 1)
+	if err != nil || len(entries[0].Value)+len(entries[0].Extra) != len(zeros) {
+		t.Fatal(err)
+	}
+	hashes, err := s.Lookup(t.Context(), fmt.Sprintf("'\\x00\" %0400d", 3))
+	if err != nil || len(hashes) != tlog.MaxBatchLeaves {
+		t.Fatalf("%d, %v", len(hashes), err)
+	}
+	// A key that does not fit is an error, and not another key.
+	if _, _, err := s.Append(t.Context(), []tlog.Leaf{{Value: []byte("x"), Keys: []string{strings.Repeat("k", 513)}}}); err == nil {
+		t.Error("a search key was cut off")
+	}
+
+	small := harness.StartMariaDB(t)
+	dsn := small.NewDatabase(t)
+	if _, err := raw(t, dsn).Exec("SET GLOBAL max_allowed_packet = 1048576"); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := mysql.Open(t.Context(), dsn, time.Now, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "max_allowed_packet") {
+		if err == nil {
+			d.Close()
+		}
+		t.Errorf("a server that takes short statements only: %v", err)
+	}
+}
+
 // TestLostCommit cuts the connection at each commit of an Append, before it
 // reaches the server and after the server has answered. The leaves are found
 // to be ours, once, or the Append fails and a later one finds them.
