@@ -376,3 +376,83 @@ func TestDeadServer(t *testing.T) {
 		t.Fatalf("%d entries after a restart, %v", len(entries), err)
 	}
 }
+
+// TestKilledServer kills the server under four writers of two replicas, again
+// and again. Whatever was answered is there afterwards, in its place, and whoever
+// asks again for what was not answered gets one place for it.
+func TestKilledServer(t *testing.T) {
+	const writers, kills, between = 4, 4, 60
+	server := harness.StartMariaDB(t)
+	dsn := server.NewDatabase(t)
+	signer := newSigner(t)
+	var logs []*tlog.Log
+	var s *mysql.Store
+	for range 2 {
+		s = openLog(t, openDB(t, dsn, time.Now), "rekorv1")
+		logs = append(logs, newLog(t, signer, s))
+	}
+	placed := map[string]tlog.Placed{}
+	var mu sync.Mutex
+	answered := make(chan struct{})
+	stop := make(chan struct{})
+	failures := 0
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for n := 0; ; {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				l := leaf(w*100_000 + n)
+				in, err := logs[w%2].Add(t.Context(), l)
+				mu.Lock()
+				if errors.Is(err, tlog.ErrUnavailable) {
+					failures++ // the same leaf again
+				} else if err != nil {
+					t.Errorf("writer %d: %v", w, err)
+				} else {
+					placed[string(l.Value)] = tlog.Placed{Index: in.Index, Time: in.Time}
+					n++
+				}
+				mu.Unlock()
+				if err == nil {
+					select {
+					case answered <- struct{}{}:
+					case <-stop:
+						return
+					}
+				}
+			}
+		})
+	}
+	limit := time.After(2 * time.Minute)
+	wait := func() {
+		for range between {
+			select {
+			case <-answered:
+			case <-limit:
+				t.Error("the writers do not get on")
+				return
+			}
+		}
+	}
+	for range kills {
+		wait()
+		server.Kill()
+		server.Restart(t)
+	}
+	wait()
+	close(stop)
+	wg.Wait()
+	if failures == 0 {
+		t.Error("nobody noticed that the server was killed")
+	}
+	head, err := s.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkWhole(t, s, head.Size, placed)
+	t.Logf("%d answers, %d failures, size %d", len(placed), failures, head.Size)
+}
