@@ -14,8 +14,9 @@ import (
 
 const (
 	// ioTimeout bounds every wait for the server: to connect, to send, and for
-	// the first byte of an answer. A batch of 1,000 leaves takes a twentieth of
-	// it; a server that is gone costs no more than this.
+	// the first byte of an answer. A batch of 1,000 leaves takes a tenth of it; a
+	// server that is gone costs no more than this. A DSN may ask for more
+	// (timeout, readTimeout, writeTimeout) where the server is that slow.
 	ioTimeout = 2 * time.Second
 
 	// patience is the same for what may wait for others: locks, and changes of
@@ -52,7 +53,7 @@ func newConnector(dsn string, timeout time.Duration, logger *slog.Logger) (*conn
 	config.RejectReadOnly = true    // after a failover: look for the server that writes
 	config.MultiStatements = false
 	config.ParseTime = false // all times are integers
-	config.Timeout, config.ReadTimeout, config.WriteTimeout = ioTimeout, timeout, timeout
+	config.Timeout, config.ReadTimeout, config.WriteTimeout = max(config.Timeout, ioTimeout), max(config.ReadTimeout, timeout), max(config.WriteTimeout, timeout)
 	config.Logger = driverLog{logger}
 	c, err := mysql.NewConnector(config)
 	if err != nil {

@@ -96,7 +96,7 @@ func checkWhole(t testing.TB, s *mysql.Store, size uint64, placed map[string]tlo
 // TestReplicas lets 8 writers of two replicas add the same 400 leaves.
 func TestReplicas(t *testing.T) {
 	const writers, leaves = 8, 400
-	dsn := harness.SharedMariaDB(t).NewDatabase(t)
+	dsn := slow(harness.SharedMariaDB(t).NewDatabase(t))
 	signer := newSigner(t)
 	var logs []*tlog.Log
 	var stores []*mysql.Store
@@ -158,7 +158,7 @@ func TestReplicas(t *testing.T) {
 // a Log above them.
 func TestReplicaBatches(t *testing.T) {
 	const rounds, size = 6, 300
-	dsn := harness.SharedMariaDB(t).NewDatabase(t)
+	dsn := slow(harness.SharedMariaDB(t).NewDatabase(t))
 	var wg sync.WaitGroup
 	placed := map[string]tlog.Placed{}
 	var mu sync.Mutex
@@ -202,7 +202,7 @@ func TestReplicaBatches(t *testing.T) {
 
 // TestOrder wants the order of a batch to be the order of the log.
 func TestOrder(t *testing.T) {
-	s := openLog(t, openDB(t, harness.SharedMariaDB(t).NewDatabase(t), time.Now), "ct")
+	s := openLog(t, openDB(t, slow(harness.SharedMariaDB(t).NewDatabase(t)), time.Now), "ct")
 	next := 0
 	for _, size := range []int{1, 2, tlog.MaxBatchLeaves, 3, 700} {
 		var batch []tlog.Leaf
@@ -227,7 +227,7 @@ func TestOrder(t *testing.T) {
 // TestLargest appends the largest batches, in bytes that have to be escaped, in
 // leaves and in search keys.
 func TestLargest(t *testing.T) {
-	s := openLog(t, openDB(t, harness.SharedMariaDB(t).NewDatabase(t), time.Now), "ct")
+	s := openLog(t, openDB(t, slow(harness.SharedMariaDB(t).NewDatabase(t)), time.Now), "ct")
 	zeros := make([]byte, tlog.MaxBatchBytes-1)
 	if _, _, err := s.Append(t.Context(), []tlog.Leaf{{Value: zeros[:1<<20], Extra: zeros[1<<20:]}}); err != nil {
 		t.Fatal(err)

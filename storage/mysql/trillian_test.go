@@ -49,7 +49,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // wrote, and while both append each leaf gets one place.
 func TestTrillian(t *testing.T) {
 	ctx := t.Context()
-	dsn := harness.SharedMariaDB(t).NewDatabase(t)
+	dsn := slow(harness.SharedMariaDB(t).NewDatabase(t))
 	s := openLog(t, openDB(t, dsn, time.Now), "rekorv1")
 	placed := map[string]tlog.Placed{}
 	add := func(ns ...int) []tlog.Placed {
@@ -162,7 +162,7 @@ func TestTrillian(t *testing.T) {
 // TestUnnamed sequences leaves that a server without the tag batched_queue has
 // queued: at the start, and while we run.
 func TestUnnamed(t *testing.T) {
-	dsn := harness.SharedMariaDB(t).NewDatabase(t)
+	dsn := slow(harness.SharedMariaDB(t).NewDatabase(t))
 	s := openLog(t, openDB(t, dsn, time.Now), "ct")
 	db := raw(t, dsn)
 	unname := func(n int) {
