@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sigstack/sigstack/ca"
-	"github.com/sigstack/sigstack/storage/sqlite"
 )
 
 // auditRow is the JSON of one row of the audit log. Hashes and the serial are
@@ -34,7 +33,7 @@ type auditRow struct {
 }
 
 // auditor writes the CA's audit rows.
-type auditor struct{ log *sqlite.Audit }
+type auditor struct{ log auditLog }
 
 func (a auditor) Record(ctx context.Context, r ca.Record) error {
 	row, err := json.Marshal(auditRow{

@@ -51,6 +51,14 @@ type Config struct {
 	// switches that off.
 	MinFreeBytes int64 `mapstructure:"min-free-bytes"`
 
+	// Storage is where entries, audit rows and the TUF repository are kept:
+	// sqlite, in DataDir, or mysql, in a MySQL or MariaDB database that several
+	// replicas share.
+	Storage string `mapstructure:"storage"`
+
+	// MySQL is the database of the storage mysql.
+	MySQL MySQLConfig `mapstructure:"mysql"`
+
 	// Operator names who runs this deployment in the trust root. The default
 	// is the host in URL.
 	Operator string `mapstructure:"operator"`
@@ -86,6 +94,13 @@ type CAConfig struct {
 	// Chain is the PEM file with the issuing certificate first and the root
 	// last. The default is ca-chain.pem beside the keys in DataDir.
 	Chain string `mapstructure:"chain"`
+}
+
+// MySQLConfig configures the database.
+type MySQLConfig struct {
+	// DSNFile is a file with user:password@tcp(host:port)/database in it, which
+	// only its owner can read. The database must be there; what is in it is made.
+	DSNFile string `mapstructure:"dsn-file"`
 }
 
 // RekorConfig configures the transparency log.
@@ -131,6 +146,7 @@ var defaults = map[string]any{
 	"dev": false, "dev-allow-remote": false,
 	"listen": "localhost:8080", "ops-listen": "localhost:8081", "url": "",
 	"data-dir": "./sigstack-data", "min-free-bytes": 256 << 20, "operator": "", "log-level": "info",
+	"storage": "sqlite", "mysql::dsn-file": "",
 	"ca::organization": "", "ca::key-type": "p384", "ca::chain": "",
 	"rekor::max-entry-bytes": 32 << 20,
 	"keys::ca":               "", "keys::ctlog": "", "keys::rekorv1": "",
@@ -198,6 +214,14 @@ func (c *Config) validate() error {
 	}
 	if c.MinFreeBytes < 0 {
 		errs = append(errs, fmt.Errorf("min-free-bytes: %d is negative; 0 means that the disk may run full", c.MinFreeBytes))
+	}
+	switch {
+	case c.Storage != "sqlite" && c.Storage != "mysql":
+		errs = append(errs, fmt.Errorf("storage: %q is neither sqlite nor mysql", c.Storage))
+	case c.Storage == "mysql" && c.MySQL.DSNFile == "":
+		errs = append(errs, errors.New("mysql.dsn-file: is empty; name the file that holds user:password@tcp(host:port)/database"))
+	case c.Storage == "sqlite" && c.MySQL.DSNFile != "":
+		errs = append(errs, errors.New("mysql.dsn-file: is given, but storage is sqlite; say storage: mysql, or leave it away"))
 	}
 	if c.CA.KeyType != "p384" && c.CA.KeyType != "p256" {
 		errs = append(errs, fmt.Errorf("ca.key-type: %q is neither p384 nor p256", c.CA.KeyType))

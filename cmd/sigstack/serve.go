@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,7 +28,6 @@ import (
 	"github.com/sigstack/sigstack/api/tuf"
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
-	"github.com/sigstack/sigstack/storage/sqlite"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/ct"
@@ -69,15 +67,16 @@ type server struct {
 	now      func() time.Time
 	keys     *keyring
 
+	storage         storage
 	rekorLog, ctLog *openLog
 	rekor           *rekor.Log
 	ct              *ct.Log
-	audit           *sqlite.Audit
+	audit           auditLog
 	issuer          *devoidc.Issuer // nil without Dev
 	verifier        *identity.Verifier
 	ca              *ca.CA
 	fulcio          *fulcio.Service
-	trust           *trust.Repository
+	trust           repository
 
 	closers []func() error // in the order of opening
 }
@@ -115,7 +114,7 @@ func serve(ctx context.Context, c *Config, stdout, stderr io.Writer) (err error)
 	c.Operator = cmp.Or(c.Operator, base.Hostname())
 
 	for _, step := range []func(context.Context) error{
-		s.openKeys, s.openRekor, s.openCT, s.openIdentity, s.openCA, s.publishTrust,
+		s.openKeys, s.openStorage, s.openRekor, s.openCT, s.openIdentity, s.openCA, s.publishTrust,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -142,10 +141,18 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	return err
 }
 
+func (s *server) openStorage(ctx context.Context) (err error) {
+	if s.storage, err = openStorage(ctx, s.config, s.now, s.logger); err != nil {
+		return fmt.Errorf("opening the storage: %w", err)
+	}
+	s.closers = append(s.closers, s.storage.close)
+	return nil
+}
+
 // An openLog is a log with its store.
 type openLog struct {
 	*tlog.Log
-	store *sqlite.Store
+	store logStore
 }
 
 // openLog opens one log in a directory of its own. The origin of its
@@ -155,7 +162,7 @@ func (s *server) openLog(ctx context.Context, name string, key crypto.Signer, or
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	store, err := sqlite.Open(filepath.Join(dir, "log.db"), s.now)
+	store, err := s.storage.log(ctx, name, key.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +180,8 @@ func (s *server) openLog(ctx context.Context, name string, key crypto.Signer, or
 		Memory:  filepath.Join(dir, "signed"),
 		Now:     s.now,
 		Logger:  s.logger,
-		Room:    s.room,
+		Room:    s.storage.room,
+		Shared:  s.storage.shared(),
 		Observe: observeLog(s.metrics, name),
 	})
 	if err != nil {
@@ -182,21 +190,6 @@ func (s *server) openLog(ctx context.Context, name string, key crypto.Signer, or
 	s.closers = append(s.closers, l.Close)
 	gauge(s.metrics, "sigstack_log_size", "Entries in the published tree.", name, func() float64 { return float64(l.Published().Size) })
 	return &openLog{Log: l, store: store}, nil
-}
-
-// room refuses batches while the disk of the data directory is nearly full.
-func (s *server) room() error {
-	if s.config.MinFreeBytes == 0 {
-		return nil
-	}
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(s.config.DataDir, &disk); err != nil {
-		return fmt.Errorf("asking for the free space of the data directory: %w", err)
-	}
-	if free := disk.Bavail * uint64(disk.Bsize); free < uint64(s.config.MinFreeBytes) {
-		return fmt.Errorf("the disk of the data directory has %d bytes free, want min-free-bytes, %d", free, s.config.MinFreeBytes)
-	}
-	return nil
 }
 
 func (s *server) openRekor(ctx context.Context) (err error) {
@@ -252,7 +245,7 @@ func (s *server) openIdentity(context.Context) (err error) {
 }
 
 func (s *server) openCA(context.Context) (err error) {
-	s.audit, err = sqlite.OpenAudit(filepath.Join(s.config.DataDir, "audit.db"))
+	s.audit, err = s.storage.audit()
 	if err != nil {
 		return err
 	}
@@ -272,8 +265,7 @@ func (s *server) openCA(context.Context) (err error) {
 // publishTrust publishes what the server signs with. It comes last, and before
 // anything is served: nothing is ever signed by a key that clients cannot know.
 func (s *server) publishTrust(ctx context.Context) (err error) {
-	dir := filepath.Join(s.config.DataDir, "tuf")
-	s.trust, err = trust.OpenRepository(dir, s.keys.tuf, trust.Options{Now: s.now, Logger: s.logger})
+	s.trust, err = s.storage.repository(ctx, s.keys.tuf, trust.Options{Now: s.now, Logger: s.logger})
 	if err != nil {
 		return fmt.Errorf("opening the TUF repository: %w", err)
 	}

@@ -6,7 +6,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -159,6 +161,8 @@ func connect(c *connector, conns int) *sql.DB {
 
 // The numbers of errors that somebody branches on.
 const (
+	errTooMany     = 1040
+	errShutdown    = 1053
 	errDuplicate   = 1062
 	errNoTable     = 1146
 	errLockTimeout = 1205
@@ -177,4 +181,15 @@ func isError(err error, numbers ...uint16) bool {
 		}
 	}
 	return false
+}
+
+// Unreachable says whether an error is one of the way to the server, or of a
+// server that is starting or stopping, and not one of what it was asked.
+func Unreachable(err error) bool {
+	var e *mysql.MySQLError
+	if errors.As(err, &e) {
+		return e.Number == errShutdown || e.Number == errTooMany
+	}
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, io.EOF)
 }

@@ -95,7 +95,8 @@ var migrations = [][]string{{
 	`CREATE TABLE IF NOT EXISTS sigstack_log ( -- which tree a log is
 		name    VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL PRIMARY KEY,
 		tree_id BIGINT NOT NULL UNIQUE,
-		created BIGINT NOT NULL
+		created BIGINT NOT NULL,
+		key_id  BINARY(32) -- SHA-256 of the SubjectPublicKeyInfo of the key that signs it
 	)`,
 	`CREATE TABLE IF NOT EXISTS sigstack_search ( -- search key -> leaf hash
 		tree_id BIGINT NOT NULL,
@@ -110,13 +111,14 @@ var migrations = [][]string{{
 		record MEDIUMBLOB NOT NULL            -- JSON
 	)`,
 	`CREATE TABLE IF NOT EXISTS sigstack_tuf ( -- the files of the TUF repository
-		name  VARBINARY(255) NOT NULL PRIMARY KEY,
+		name  VARBINARY(255) NOT NULL PRIMARY KEY, -- with slashes
 		bytes MEDIUMBLOB NOT NULL
 	)`,
 	`CREATE TABLE IF NOT EXISTS sigstack_lease ( -- who may do what one replica does
-		name   VARBINARY(64) NOT NULL PRIMARY KEY,
-		holder VARBINARY(64) NOT NULL,
-		until  BIGINT NOT NULL
+		name    VARBINARY(64) NOT NULL PRIMARY KEY,
+		holder  VARBINARY(64) NOT NULL, -- random
+		until   BIGINT NOT NULL,        -- seconds since 1970, by the server's clock
+		version BIGINT NOT NULL         -- counts what was done
 	)`,
 }}
 

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -31,6 +32,23 @@ type Store struct {
 
 // Close does nothing: the connections belong to the DB.
 func (s *Store) Close() error { return nil }
+
+// Claim says which key signs the log: the SHA-256 of its SubjectPublicKeyInfo.
+// The first one that is given stays. A replica with another key would sign what
+// clients of the others do not trust, and is refused.
+func (s *Store) Claim(ctx context.Context, keyID [32]byte) error {
+	if _, err := s.db.write.ExecContext(ctx, "UPDATE sigstack_log SET key_id = ? WHERE tree_id = ? AND key_id IS NULL", keyID[:], s.tree.TreeId); err != nil {
+		return fmt.Errorf("claiming the log: %w", err)
+	}
+	var had []byte
+	if err := s.db.write.QueryRowContext(ctx, "SELECT key_id FROM sigstack_log WHERE tree_id = ?", s.tree.TreeId).Scan(&had); err != nil {
+		return fmt.Errorf("claiming the log: %w", err)
+	}
+	if !bytes.Equal(had, keyID[:]) {
+		return fmt.Errorf("the log in the database is signed by the key with ID %x, not by %x; all replicas need the same keys", had, keyID)
+	}
+	return nil
+}
 
 // TreeID returns the ID that the log got when it was made: positive, random.
 func (s *Store) TreeID() int64 { return s.tree.TreeId }

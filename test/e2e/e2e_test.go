@@ -31,6 +31,38 @@ func TestFlows(t *testing.T) {
 	t.Parallel()
 	server := harness.Start(t)
 	beginning := statesOf(t, server)
+	runFlows(t, server)
+	checkLog(t, server, beginning)
+}
+
+// TestFlowsOverMySQL runs every flow against a server that keeps everything in
+// a database, starts it again, and has the independent checker look at what it
+// shows.
+func TestFlowsOverMySQL(t *testing.T) {
+	t.Parallel()
+	database := harness.StartMariaDB(t)
+	server := harness.StartWith(t, harness.Options{DSN: database.NewDatabase(t)})
+	beginning := statesOf(t, server)
+	runFlows(t, server)
+	before := statesOf(t, server)
+	server.Kill()
+	server.Restart()
+	checkPublic(t, server, beginning, before)
+	if out := server.Log(); strings.Contains(out, database.Password()) {
+		t.Error("the password of the database is in the log")
+	}
+}
+
+// checkPublic runs the independent checker over HTTP.
+func checkPublic(t *testing.T, server *harness.Server, older ...states) {
+	t.Helper()
+	client := harness.NewClient(t)
+	t.Log(client.Run("sigstack", args("fsck", "--url", server.URL, olderFlags(client, older))...).Stdout)
+}
+
+// runFlows runs every flow.
+func runFlows(t *testing.T, server *harness.Server) {
+	t.Helper()
 	flows := map[string]func(*testing.T, *harness.Server){
 		"cosign 3/identity token":             signBlobWithToken,
 		"cosign 3/browser":                    signBlobByBrowser,
@@ -81,7 +113,6 @@ func TestFlows(t *testing.T) {
 	if int(ran.Load()) == len(flows) { // and -run did not choose some of them
 		checkKinds(t, server)
 	}
-	checkLog(t, server, beginning)
 }
 
 // states are what a log and a CT log have signed at one moment.
@@ -95,6 +126,17 @@ func statesOf(t *testing.T, server *harness.Server) states {
 	return states{checkpoint: []byte(log.SignedTreeHead), head: get(t, server.URL+"/ct/v1/get-sth")}
 }
 
+// olderFlags are the flags for earlier states of the logs.
+func olderFlags(client *harness.Client, older []states) (flags []string) {
+	for i, s := range older {
+		checkpoint, head := fmt.Sprintf("checkpoint-%d", i), fmt.Sprintf("sth-%d.json", i)
+		client.Write(checkpoint, s.checkpoint)
+		client.Write(head, s.head)
+		flags = append(flags, "--older", checkpoint, "--older", head)
+	}
+	return flags
+}
+
 // checkLog runs the independent checker with earlier states of the logs: over
 // HTTP, and after a stop over the data directory. Then it changes one byte in a
 // copy of the data directory, which the checker must find, and starts the server
@@ -102,13 +144,7 @@ func statesOf(t *testing.T, server *harness.Server) states {
 func checkLog(t *testing.T, server *harness.Server, older ...states) {
 	t.Helper()
 	client := harness.NewClient(t)
-	var flags []string
-	for i, s := range append(older, statesOf(t, server)) {
-		checkpoint, head := fmt.Sprintf("checkpoint-%d", i), fmt.Sprintf("sth-%d.json", i)
-		client.Write(checkpoint, s.checkpoint)
-		client.Write(head, s.head)
-		flags = append(flags, "--older", checkpoint, "--older", head)
-	}
+	flags := olderFlags(client, append(older, statesOf(t, server)))
 	t.Log(client.Run("sigstack", args("fsck", "--url", server.URL, flags)...).Stdout)
 	_, entry := entryAt(t, server, 0)
 	server.Stop()

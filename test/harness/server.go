@@ -52,6 +52,10 @@ type Options struct {
 	Faulty     bool
 	Clock      *Clock
 
+	// DSN is a database (see MariaDB.NewDatabase) to keep everything in but keys
+	// and second memories, instead of the data directory.
+	DSN string
+
 	// Wrapper is a command, such as strace with its flags, that runs the server.
 	Wrapper []string
 
@@ -122,6 +126,13 @@ func (s *Server) Launch() {
 		if s.options.Clock != nil {
 			env = append(env, "SIGSTACK_CLOCK="+s.options.Clock.file)
 		}
+	}
+	if s.options.DSN != "" {
+		file := filepath.Join(home, "dsn")
+		if err := os.WriteFile(file, []byte(s.options.DSN+"\n"), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+		env = append(env, "SIGSTACK_STORAGE=mysql", "SIGSTACK_MYSQL_DSN_FILE="+file)
 	}
 	args := append([]string{"serve", "--dev", "--listen", s.listen, "--ops-listen", s.ops, "--data-dir", s.dir}, s.options.Args...)
 	if s.options.Disk != nil {

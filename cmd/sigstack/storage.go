@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sigstack/sigstack/api/tuf"
+	"github.com/sigstack/sigstack/storage/mysql"
+	"github.com/sigstack/sigstack/storage/sqlite"
+	"github.com/sigstack/sigstack/tlog"
+	"github.com/sigstack/sigstack/tlog/rekor"
+	"github.com/sigstack/sigstack/trust"
+)
+
+// A storage is where everything is kept that outlives the process, but for keys
+// and the second memory of each log.
+type storage interface {
+	// log opens the log with a name, which the key signs, or makes it.
+	log(ctx context.Context, name string, key crypto.PublicKey) (logStore, error)
+	audit() (auditLog, error)
+	repository(ctx context.Context, keys trust.RoleKeys, opts trust.Options) (repository, error)
+
+	// shared says whether other processes use it, too.
+	shared() bool
+	// room says why there is no room for another batch.
+	room() error
+	close() error
+}
+
+// A logStore keeps one log with its search keys.
+type logStore interface {
+	tlog.Store
+	rekor.Index
+	TreeID() int64
+	Close() error
+}
+
+// An auditLog keeps a row for each certificate.
+type auditLog interface {
+	Add(ctx context.Context, at time.Time, serial string, record []byte) error
+	Ready(ctx context.Context) error
+	Close() error
+}
+
+// A repository is the TUF repository.
+type repository interface {
+	tuf.Files
+	Publish(ctx context.Context, m trust.Material) error
+	Run(ctx context.Context, ticks <-chan time.Time) error
+	Contains(pub crypto.PublicKey) bool
+	Expiries() map[trust.Role]time.Time
+}
+
+func openStorage(ctx context.Context, c *Config, now func() time.Time, logger *slog.Logger) (storage, error) {
+	if c.Storage == "mysql" {
+		return openDatabase(ctx, c, now, logger)
+	}
+	return &files{c, now}, nil
+}
+
+// files is the storage in the data directory: SQLite, and plain files for TUF.
+type files struct {
+	config *Config
+	now    func() time.Time
+}
+
+func (f *files) log(_ context.Context, name string, _ crypto.PublicKey) (logStore, error) {
+	return sqlite.Open(filepath.Join(f.config.DataDir, name, "log.db"), f.now)
+}
+
+func (f *files) audit() (auditLog, error) {
+	return sqlite.OpenAudit(filepath.Join(f.config.DataDir, "audit.db"))
+}
+
+func (f *files) repository(_ context.Context, keys trust.RoleKeys, opts trust.Options) (repository, error) {
+	return trust.OpenRepository(filepath.Join(f.config.DataDir, "tuf"), keys, opts)
+}
+
+func (f *files) shared() bool { return false }
+
+// room refuses batches while the disk of the data directory is nearly full.
+func (f *files) room() error {
+	if f.config.MinFreeBytes == 0 {
+		return nil
+	}
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(f.config.DataDir, &disk); err != nil {
+		return fmt.Errorf("asking for the free space of the data directory: %w", err)
+	}
+	if free := disk.Bavail * uint64(disk.Bsize); free < uint64(f.config.MinFreeBytes) {
+		return fmt.Errorf("the disk of the data directory has %d bytes free, want min-free-bytes, %d", free, f.config.MinFreeBytes)
+	}
+	return nil
+}
+
+func (f *files) close() error { return nil }
+
+// database is the storage that replicas share. In the data directory of each
+// are the second memories of the logs, and a copy of the TUF repository.
+type database struct {
+	*mysql.DB
+	dir string
+}
+
+// patience is how long a start waits for the database.
+const (
+	patience     = 2 * time.Minute
+	patienceTurn = time.Second
+)
+
+// openDatabase opens the database, which may be starting just now, too.
+func openDatabase(ctx context.Context, c *Config, now func() time.Time, logger *slog.Logger) (storage, error) {
+	if !mysql.Batched {
+		logger.Warn("built without the tag batched_queue: the database is written to at a quarter of the speed")
+	}
+	dsn, err := readSecret(c.MySQL.DSNFile)
+	if err != nil {
+		return nil, fmt.Errorf("mysql.dsn-file: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	turn := time.NewTicker(patienceTurn)
+	defer turn.Stop()
+	for {
+		db, err := mysql.Open(ctx, dsn, now, logger)
+		if err == nil {
+			return &database{db, c.DataDir}, nil
+		}
+		if !mysql.Unreachable(err) {
+			return nil, err
+		}
+		logger.Warn("the database cannot be reached yet", "err", err)
+		select {
+		case <-turn.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the database could not be reached within %v: %w", patience, err)
+		}
+	}
+}
+
+func (d *database) log(ctx context.Context, name string, key crypto.PublicKey) (logStore, error) {
+	s, err := d.Log(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Claim(ctx, sha256.Sum256(spki))
+}
+
+func (d *database) audit() (auditLog, error) { return d.Audit(), nil }
+
+func (d *database) repository(ctx context.Context, keys trust.RoleKeys, opts trust.Options) (repository, error) {
+	place, err := d.TUF(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return trust.OpenShared(ctx, place, filepath.Join(d.dir, "tuf"), keys, opts)
+}
+
+func (d *database) shared() bool { return true }
+func (d *database) room() error  { return nil } // the server's own affair
+func (d *database) close() error { return d.Close() }
+
+// maxSecret bounds a file that holds a secret, in bytes.
+const maxSecret = 4 << 10
+
+// readSecret reads a file that nobody else may read, up to a newline at its end.
+func readSecret(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%s has mode %v, want a regular file that only its owner can read, 0600", path, mode)
+	}
+	if info.Size() > maxSecret {
+		return "", fmt.Errorf("%s has %d bytes, want at most %d", path, info.Size(), maxSecret)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimRight(string(text), "\r\n")
+	if secret == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return secret, nil
+}
