@@ -706,10 +706,12 @@ func (c *checker) consistency(log string, first, last uint64) ([][]byte, error) 
 // fsck runs the independent checker, on the files and over HTTP.
 func (c *checker) fsck() {
 	client := &Client{t: c.Server.t, Dir: c.Server.t.TempDir()}
-	run := []Result{client.Try(Binary(c.Server.t), "fsck", "--url", c.Server.URL)}
-	if c.Dir == c.Server.Dir {
+	run := []Result{client.Try(Binary(c.Server.t), "fsck", "--url", c.Server.Public)}
+	switch {
+	case c.Server.options.DSN != "": // it reads files, not databases
+	case c.Dir == c.Server.Dir:
 		run = append(run, c.Server.Fsck())
-	} else {
+	default:
 		run = append(run, client.Try(Binary(c.Server.t), "fsck", "--dir", c.Dir))
 	}
 	for _, r := range run {

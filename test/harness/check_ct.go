@@ -147,7 +147,7 @@ type auditRecord struct {
 // audit log.
 func (c *checker) certificates() {
 	var rows []auditRecord
-	err := c.query("audit.db", "SELECT serial, record FROM audit", func(scan func(...any) error) error {
+	err := c.query("audit.db", "SELECT serial, record FROM audit", "SELECT serial, record FROM sigstack_audit", func(scan func(...any) error) error {
 		var serial, text string
 		var row auditRecord
 		if err := scan(&serial, &text); err != nil {
@@ -449,7 +449,8 @@ func (c *checker) index() {
 		}
 	}
 	got := map[string][]string{}
-	err := c.query("rekorv1/log.db", "SELECT key, hash FROM search", func(scan func(...any) error) error {
+	const shared = "SELECT s.name, s.hash FROM sigstack_search s JOIN sigstack_log l USING (tree_id) WHERE l.name = 'rekorv1'"
+	err := c.query("rekorv1/log.db", "SELECT key, hash FROM search", shared, func(scan func(...any) error) error {
 		var key string
 		var hash []byte
 		err := scan(&key, &hash)
@@ -515,10 +516,13 @@ func searchKeys(body []byte) ([]string, error) {
 	}, nil
 }
 
-// query runs a query on a copy of a database of the data directory, with its
+// query runs a query on a copy of a file of the data directory, with its
 // write-ahead log: the file may lie on a disk that this process sees by another
-// path, which SQLite would resolve.
-func (c *checker) query(name, query string, row func(scan func(...any) error) error) error {
+// path, which SQLite would resolve. Or it runs another one on the database.
+func (c *checker) query(name, query, shared string, row func(scan func(...any) error) error) error {
+	if dsn := c.Server.options.DSN; dsn != "" {
+		return c.rows("mysql", dsn, shared, row)
+	}
 	dir, err := os.MkdirTemp("", "sigstack-check-")
 	if err != nil {
 		return err
@@ -535,7 +539,11 @@ func (c *checker) query(name, query string, row func(scan func(...any) error) er
 			return err
 		}
 	}
-	db, err := sql.Open("sqlite", file)
+	return c.rows("sqlite", file, query, row)
+}
+
+func (c *checker) rows(driver, source, query string, row func(scan func(...any) error) error) error {
+	db, err := sql.Open(driver, source)
 	if err != nil {
 		return err
 	}

@@ -382,7 +382,7 @@ func (l *Load) certificate(n uint64) Record {
 	key := l.key(fmt.Sprintf("certificate %d", n))
 	block, _ := pem.Decode(key.pem)
 	spki := sha256.Sum256(block.Bytes)
-	r := Record{Kind: KindCertificate, PublicKey: hex.EncodeToString(spki[:]), Email: l.Email, Issuer: l.server.URL + "/oidc"}
+	r := Record{Kind: KindCertificate, PublicKey: hex.EncodeToString(spki[:]), Email: l.Email, Issuer: l.server.Public + "/oidc"}
 	if l.Token() == "" {
 		r.Error = "the server is gone, and there is no token yet"
 		return r

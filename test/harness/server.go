@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -28,6 +29,10 @@ const stopLimit = 30 * time.Second
 // Server is one sigstack server in development mode.
 type Server struct {
 	URL string // of everything, such as http://127.0.0.1:41234
+
+	// Public is the URL that the server publishes: URL, but for a replica.
+	Public string
+
 	Ops string // of /metrics, /healthz and /readyz
 	Dir string // its data directory, as the test sees it
 
@@ -99,6 +104,40 @@ func NewServer(t testing.TB, o Options) *Server {
 	return s
 }
 
+// Replica returns another server over the same database, with the same keys, and
+// the same URL in what it publishes. It was not started yet.
+func (s *Server) Replica(t testing.TB) *Server {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free.Close()
+	o := s.options
+	o.Dir = ""
+	o.Args = append(slices.Clone(o.Args), "--url", s.URL)
+	r := NewServer(t, o)
+	r.listen, r.URL, r.Public = free.Addr().String(), "http://"+free.Addr().String(), s.Public
+	keys := filepath.Join(r.Dir, "keys")
+	if err := os.MkdirAll(keys, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(filepath.Join(s.Dir, "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(filepath.Join(s.Dir, "keys", f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(keys, f.Name()), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
 // SetFailpoints says what is to fail after the next start. It needs a server
 // that was made with Faulty.
 func (s *Server) SetFailpoints(spec string) {
@@ -167,6 +206,11 @@ func (s *Server) serve() time.Duration {
 	})
 	if serving.URL == "" || serving.Ops == "" {
 		s.t.Fatalf(`the "serving" line of sigstack lacks url or ops: %+v`, serving)
+	}
+	if s.Public == "" {
+		s.Public = serving.URL
+	} else if s.Public != s.URL { // of a replica, whose address was chosen before
+		serving.URL = s.URL
 	}
 	if s.URL != "" && s.URL != serving.URL {
 		s.t.Fatalf("sigstack serves %s after a restart, before %s", serving.URL, s.URL)
