@@ -12,7 +12,7 @@ TAGS  := batched_queue
 FUZZTIME ?= 1m
 SOAK     ?= 30m
 
-.PHONY: run build test lint proto-check unit race e2e trace hold bench soak faults mutants fuzz proto tools vuln clean
+.PHONY: run build test lint proto-check unit race e2e trace hold bench soak faults mutants fuzz short-fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -23,7 +23,7 @@ build:
 	CGO_ENABLED=0 go build -tags $(TAGS) -trimpath -o $(BIN) ./cmd/sigstack
 
 ## test: everything, after installing what the tests need
-test: tools lint proto-check unit race e2e trace
+test: tools lint proto-check unit race e2e trace hold short-fuzz
 
 ## tools: Debian packages and pinned clients that the tests use
 tools:
@@ -56,11 +56,11 @@ race:
 e2e:
 	go test -tags $(TAGS) -count=1 ./test/e2e/...
 
-## trace: the order of system calls, under strace
+## trace: the order of system calls, and failures of each, under strace
 trace:
-	go test -tags $(TAGS) -count=1 -run 'Order|CanFail' ./test/trace
+	go test -tags $(TAGS) -count=1 -timeout 25m ./test/trace
 
-## hold: kills, faults and hostile input; wants an otherwise idle machine
+## hold: kills, faults, replicas and hostile input
 hold:
 	go test -tags $(TAGS) -count=1 -p 1 -timeout 25m ./test/badinput ./test/faults
 
@@ -74,7 +74,7 @@ bench:
 
 ## soak: 30 minutes at half of the highest rate, and a million entries
 soak:
-	SOAK=$(SOAK) go test -count=1 -timeout 3h -run 'TestSoak$$' -v ./test/bench
+	SOAK=$(SOAK) go test -tags $(TAGS) -count=1 -timeout 3h -run 'TestSoak$$' -v ./test/bench
 
 ## mutants: seeded faults, each of which a test must notice
 mutants:
@@ -83,6 +83,9 @@ mutants:
 ## fuzz: each fuzz target for FUZZTIME
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
+
+short-fuzz:
+	FUZZTIME=10s scripts/fuzz.sh
 
 ## proto: generated code from the .proto files, byte for byte what is committed
 proto:

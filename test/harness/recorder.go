@@ -63,7 +63,8 @@ type Recorder struct {
 	floor map[string]uint64
 	notes map[string]bool // checkpoints of answers that are kept
 
-	stop func()
+	polling sync.Mutex // held while the server is asked
+	stop    func()
 }
 
 // NewRecorder makes a recorder for a server, or goes on with what is in a file.
@@ -132,8 +133,11 @@ func (r *Recorder) Start() {
 // Stop ends Start.
 func (r *Recorder) Stop() { r.stop() }
 
-// Poll asks both logs once.
+// Poll asks both logs once. One poll is after the other: that is what says which
+// of two answers is the later one.
 func (r *Recorder) Poll(ctx context.Context) {
+	r.polling.Lock()
+	defer r.polling.Unlock()
 	for _, log := range []string{LogRekor, LogCT} {
 		r.poll(ctx, log)
 	}
