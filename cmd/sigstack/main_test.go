@@ -50,6 +50,9 @@ func TestBadConfiguration(t *testing.T) {
 		"key type":           {args: []string{"--dev"}, file: "ca: {key-type: rsa}\n", want: "neither p384 nor p256"},
 		"log level":          {args: []string{"--dev"}, file: "log-level: loud\n", want: "log-level"},
 		"entry limit":        {args: []string{"--dev"}, file: "rekor: {max-entry-bytes: 1}\n", want: "max-entry-bytes"},
+		"storage":            {args: []string{"--dev"}, file: "storage: postgres\n", want: "neither sqlite nor mysql"},
+		"no database":        {args: []string{"--dev"}, file: "storage: mysql\n", want: "mysql.dsn-file: is empty"},
+		"unused database":    {args: []string{"--dev"}, file: "mysql: {dsn-file: dsn}\n", want: "but storage is sqlite"},
 		"unknown flag":       {args: []string{"--verbose"}, want: "unknown flag"},
 		"argument":           {args: []string{"now"}, want: "unknown command"},
 	} {
@@ -66,6 +69,47 @@ func TestBadConfiguration(t *testing.T) {
 				t.Fatal("a data directory was made")
 			}
 		})
+	}
+}
+
+// TestSecretFile reads the DSN from files of every sort. None of them gets into
+// an error.
+func TestSecretFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, test := range map[string]struct {
+		text string
+		mode os.FileMode
+		want string
+	}{
+		"others can read it": {"secret", 0o644, "0600"},
+		"group can write it": {"secret", 0o620, "0600"},
+		"empty":              {"\n", 0o600, "is empty"},
+		"long":               {strings.Repeat("secret", 1000), 0o600, "at most 4096"},
+		"a newline":          {"secret\r\n", 0o400, ""},
+		"no newline":         {"secret", 0o600, ""},
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readSecret(path)
+		switch {
+		case test.want == "":
+			if got != "secret" || err != nil {
+				t.Errorf("%s: %q, %v", name, got, err)
+			}
+		case err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret"):
+			t.Errorf("%s: %v, want %q and no secret", name, err, test.want)
+		}
+	}
+	if _, err := readSecret(dir); err == nil {
+		t.Error("a directory is a secret")
+	}
+	if _, err := readSecret(filepath.Join(dir, "none")); err == nil {
+		t.Error("a missing file is a secret")
 	}
 }
 
