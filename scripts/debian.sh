@@ -11,7 +11,8 @@ ssh-keygen openssh-client
 minisign minisign
 gpg gnupg
 strace strace
-mariadbd mariadb-server
+mariadbd mariadb-server-core
+my_print_defaults mariadb-client-core
 '
 
 missing=$(echo "$wanted" | while read -r command package; do
