@@ -67,7 +67,8 @@ var imports = []struct {
 	// imports tlog.
 	{"tlog/fsck", []string{"tlog/checkpoint", "tlog/tile"}},
 
-	{"storage/...", []string{"tlog", "tlog/failpoint"}},
+	{"storage/audit", nil},
+	{"storage/...", []string{"storage/audit", "tlog", "tlog/failpoint"}},
 }
 
 // elsewhere says which packages of this module may import packages of other

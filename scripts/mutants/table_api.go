@@ -157,6 +157,9 @@ func trustMutants() []mutant {
 			{repo, putTimestamp, putTimestamp + "		if err := late(); err != nil {\n			return err\n		}\n"},
 			{repo, "	next := &generation{own: map[string][]byte{}}\n	if base == nil {", "	late := func() error { return nil }\n	next := &generation{own: map[string][]byte{}}\n	if base == nil {"},
 		}, []tests{{pkg: "./trust", run: "TestInterruptedAnywhere"}}},
+		{"trust/replica-shows-unstored", "a replica shows TUF metadata that could not be stored for the others", []edit{
+			{"trust/shared.go", "			if version, err = s.place.Replace(ctx, after, version); err != nil {", "			if _, err := s.place.Replace(ctx, after, version); err != nil && false {"},
+		}, []tests{{pkg: "./trust", run: "TestShared$"}}},
 		{"trust/retired-dropped", "a log that is not in use any more is not trusted any more", []edit{
 			{docs, "	return append(out, inUse...), nil\n", "	return inUse, nil\n"},
 		}, []tests{{pkg: "./trust", run: "TestKeyChange|TestDocuments|TestManyChanges|TestSameMaterial"}}},

@@ -72,6 +72,9 @@ func logMutants() []mutant {
 		{"tlog/fork-accepted", "a store that is longer than what was signed, but differs, is opened", []edit{
 			{log, "if root != l.last.Root {", "if false {"},
 		}, suite("Rollback")},
+		{"tlog/replica-asks-nobody", "a replica takes what it has published itself for the latest", []edit{
+			{log, "	if l.opts.Shared && len(adds) < len(batch) {", "	if false {"},
+		}, []tests{{pkg: "./tlog", run: "TestShared"}}},
 		{"tlog/duplicate-not-compared", "the answer about a duplicate takes the store's word for where the leaf lies", []edit{
 			{log, "if in.Dup && leaf.ID == (Hash{}) {", "if false {"},
 		}, engine},
@@ -179,9 +182,13 @@ func storageMutants() []mutant {
 		{"storage/sqlite/audit-before-commit", "an audit row is answered before it is committed", []edit{
 			{audit, "	if err := tx.Commit(); err != nil {\n		return err\n	}\n", "	time.AfterFunc(20*time.Millisecond, func() { tx.Commit() })\n"},
 			{audit, "	defer tx.Rollback()\n", ""},
+			{audit, "	\"database/sql\"\n", "	\"database/sql\"\n	\"time\"\n"},
 		}, []tests{{pkg: "./storage/sqlite", run: "TestAudit"}}},
 		{"storage/sqlite/audit-error-shared", "a row that was refused is answered as written", []edit{
-			{audit, "			row.err = errSerial\n", ""},
+			{audit, "			row.Err = audit.ErrSerial\n", ""},
+		}, []tests{{pkg: "./storage/sqlite", run: "TestAudit"}}},
+		{"storage/audit/answered-before-commit", "audit rows are answered while they are being committed", []edit{
+			{"storage/audit/audit.go", "		err := q.commit(batch)\n", "		var err error\n		go q.commit(batch)\n"},
 		}, []tests{{pkg: "./storage/sqlite", run: "TestAudit"}}},
 		{"storage/sqlite/file-readable", "the database can be read by every user of the machine", []edit{
 			{"storage/sqlite/db.go", "os.O_RDWR|os.O_CREATE, 0o600)", "os.O_RDWR|os.O_CREATE, 0o644)"},

@@ -2,19 +2,15 @@ package mysql
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/sigstack/sigstack/storage/audit"
 	"github.com/sigstack/sigstack/tlog/failpoint"
 )
 
 const (
-	// maxAuditBatch and maxAuditBytes bound the rows of one transaction.
-	maxAuditBatch = 500
-	maxAuditBytes = 4 << 20
-
 	// auditPage is how many rows are read at once.
 	auditPage = 500
 
@@ -25,109 +21,35 @@ const (
 // replica issued it. It is safe for concurrent use; rows that arrive while a
 // transaction is being written go into the next one together.
 type Audit struct {
-	db    *DB
-	queue chan *auditRow
-	quit  chan struct{}
-	done  chan struct{}
+	*audit.Queue
+	db *DB
 }
-
-// auditRow is a row that waits to be durable.
-type auditRow struct {
-	at     time.Time
-	serial string
-	record []byte
-	err    error
-	done   chan struct{} // closed once err is final
-}
-
-var (
-	errAuditClosed = errors.New("the audit log is closed")
-	errSerial      = errors.New("the audit log has a row with this serial already")
-)
 
 // Audit opens the audit log.
 func (d *DB) Audit() *Audit {
-	a := &Audit{db: d, queue: make(chan *auditRow, maxAuditBatch), quit: make(chan struct{}), done: make(chan struct{})}
-	go a.run()
+	a := &Audit{db: d}
+	a.Queue = audit.NewQueue(a.commit)
 	return a
-}
-
-// Add appends a row; it is durable on return. A serial that is there already
-// is an error. When ctx ends first, the row may or may not be there.
-func (a *Audit) Add(ctx context.Context, at time.Time, serial string, record []byte) error {
-	row := &auditRow{at: at, serial: serial, record: record, done: make(chan struct{})}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case a.queue <- row:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-a.quit:
-		return errAuditClosed
-	}
-	select {
-	case <-row.done:
-		return row.err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-a.done:
-		return errAuditClosed
-	}
-}
-
-func (a *Audit) run() {
-	defer close(a.done)
-	for {
-		var batch []*auditRow
-		bytes := 0
-		take := func(row *auditRow) {
-			batch = append(batch, row)
-			bytes += len(row.record)
-		}
-		select {
-		case row := <-a.queue:
-			take(row)
-		case <-a.quit:
-			return
-		}
-	collect:
-		for len(batch) < maxAuditBatch && bytes < maxAuditBytes {
-			select {
-			case row := <-a.queue:
-				take(row)
-			default:
-				break collect
-			}
-		}
-		err := a.commit(batch)
-		for _, row := range batch {
-			if err != nil {
-				row.err = err
-			}
-			close(row.done)
-		}
-	}
 }
 
 // commit writes a batch. A row whose serial is known gets an error of its own.
 // When another replica took a serial in between, or the connection was lost,
 // it looks at what is there and goes on: a row that is there word for word
 // after a commit whose outcome is unknown is ours.
-func (a *Audit) commit(batch []*auditRow) error {
+func (a *Audit) commit(batch []*audit.Row) error {
 	if err := failpoint.Hit(failpoint.AuditRecord, auditPath); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var rows []*auditRow
+	var rows []*audit.Row
 	first := map[string]bool{}
 	for _, row := range batch {
-		if first[row.serial] {
-			row.err = errSerial
+		if first[row.Serial] {
+			row.Err = audit.ErrSerial
 			continue
 		}
-		first[row.serial] = true
+		first[row.Serial] = true
 		rows = append(rows, row)
 	}
 	var conflicts, failures int
@@ -149,7 +71,7 @@ func (a *Audit) commit(batch []*auditRow) error {
 }
 
 // insert writes the rows that are not there, in one transaction.
-func (a *Audit) insert(ctx context.Context, rows []*auditRow, unknown bool) error {
+func (a *Audit) insert(ctx context.Context, rows []*audit.Row, unknown bool) error {
 	tx, err := a.db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -157,14 +79,14 @@ func (a *Audit) insert(ctx context.Context, rows []*auditRow, unknown bool) erro
 	defer tx.Rollback()
 	serials := make([]any, len(rows))
 	for i, row := range rows {
-		serials[i] = []byte(row.serial)
+		serials[i] = []byte(row.Serial)
 	}
 	found, err := tx.QueryContext(ctx, "SELECT serial, time, record FROM sigstack_audit WHERE serial IN (?"+strings.Repeat(",?", len(rows)-1)+")", serials...)
 	if err != nil {
 		return fmt.Errorf("looking up serials: %w", err)
 	}
 	defer found.Close()
-	there := map[string]auditRow{}
+	there := map[string]audit.Row{}
 	for found.Next() {
 		var serial string
 		var nanos int64
@@ -172,18 +94,18 @@ func (a *Audit) insert(ctx context.Context, rows []*auditRow, unknown bool) erro
 		if err := found.Scan(&serial, &nanos, &record); err != nil {
 			return err
 		}
-		there[serial] = auditRow{at: time.Unix(0, nanos), record: record}
+		there[serial] = audit.Row{At: time.Unix(0, nanos), Record: record}
 	}
 	if err := found.Err(); err != nil {
 		return fmt.Errorf("looking up serials: %w", err)
 	}
 	var args []any
 	for _, row := range rows {
-		was, ok := there[row.serial]
+		was, ok := there[row.Serial]
 		if !ok {
-			args = append(args, row.at.UnixNano(), []byte(row.serial), row.record)
-		} else if !unknown || !was.at.Equal(row.at) || string(was.record) != string(row.record) {
-			row.err = errSerial
+			args = append(args, row.At.UnixNano(), []byte(row.Serial), row.Record)
+		} else if !unknown || !was.At.Equal(row.At) || string(was.Record) != string(row.Record) {
+			row.Err = audit.ErrSerial
 		}
 	}
 	if len(args) == 0 {
@@ -240,7 +162,6 @@ func (a *Audit) page(ctx context.Context, seq *int64, f func(serial string, reco
 // Close ends the goroutine that writes. A row that waits is answered with an
 // error.
 func (a *Audit) Close() error {
-	close(a.quit)
-	<-a.done
+	a.Queue.Close()
 	return nil
 }
