@@ -216,7 +216,7 @@ func TestCheck(t *testing.T) {
 		}},
 		{"memory is left", "I14", func(e *Evidence) { e.Baseline, e.MaxRSS, e.Rest = nil, 1, 1 }},
 		{"goroutines are left", "I14", func(e *Evidence) { e.Baseline, e.Rest = &Figures{Goroutines: -9, Descriptors: 1e6}, 1 }},
-		{"descriptors are left", "I14", func(e *Evidence) { e.Baseline, e.Rest = &Figures{Goroutines: 1e6, Descriptors: -9}, 1 }},
+		{"descriptors are left", "I14", func(e *Evidence) { e.Baseline, e.Rest = &Figures{Goroutines: 1e6, Descriptors: -99}, 1 }},
 		{"a secret in an answer", "I15", func(e *Evidence) {
 			e.Leaks = NewLeaks()
 			e.Leaks.Secret(e.Records[0].UUID, "what is planted")
