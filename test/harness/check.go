@@ -625,12 +625,13 @@ func (c *checker) treeSignature(s SeenTree) error {
 	return verifyDigitallySigned(c.ctKey, append(b, s.Root...), s.Signature)
 }
 
-// order looks at what the recorder was shown one after the other: sizes and
-// times never go back.
+// order looks at what the recorder was shown one after the other, and at the
+// final tree: sizes and times never go back. What an answer to a write held may
+// have been recorded before the poll that was asked first.
 func (c *checker) order(log string, final SeenTree) {
 	var before *SeenTree
-	for _, s := range append(slices.Clone(c.Trees), final) {
-		if s.Log != log || !s.Polled && s.Note != final.Note {
+	for i, s := range append(slices.Clone(c.Trees), final) {
+		if s.Log != log || !s.Polled && i < len(c.Trees) {
 			continue
 		}
 		if s.Size < s.Floor {
