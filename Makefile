@@ -32,7 +32,7 @@ tools:
 
 ## lint: formatting, vet, staticcheck
 lint:
-	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)" || { echo "run gofmt -w on these"; exit 1; }
+	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee -a /dev/stderr)" || { echo "run gofmt -w on these"; exit 1; }
 	go mod tidy -diff
 	go vet -tags $(TAGS) ./...
 	$(TOOLS)/staticcheck -tags $(TAGS) ./...
