@@ -23,7 +23,7 @@ build:
 	CGO_ENABLED=0 go build -tags $(TAGS) -trimpath -o $(BIN) ./cmd/sigstack
 
 ## test: everything, after installing what the tests need
-test: tools lint proto-check unit race e2e trace hold short-fuzz
+test: tools lint proto-check unit race e2e trace hold
 
 ## tools: Debian packages and pinned clients that the tests use
 tools:
@@ -84,6 +84,7 @@ mutants:
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
+## short-fuzz: each fuzz target for ten seconds
 short-fuzz:
 	FUZZTIME=10s scripts/fuzz.sh
 
