@@ -122,7 +122,7 @@ var notOutside = map[string]string{
 	"trust/keys.Open":            "FuzzFilePath reads the URI, FuzzParse the file",
 	"trust/keys.OpenOrCreate":    "FuzzParse reads the file",
 	"trust/keys.openFile":        "FuzzParse reads the file",
-	"trust/keys.readFile":        "returns the bytes of a file",
+	"trust/keys.ReadFile":        "returns the bytes of a file",
 }
 
 // parserName is what functions that parse are called.

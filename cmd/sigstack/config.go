@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -238,6 +239,16 @@ func (c *Config) validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tufDir is where the TUF repository lies: the repository itself, or the copy of
+// the one in the database. The copy is written anew at each start, so it never
+// lies where a repository may be that an earlier configuration has made.
+func (c *Config) tufDir() string {
+	if c.Storage == "mysql" {
+		return filepath.Join(c.DataDir, "tuf-copy")
+	}
+	return filepath.Join(c.DataDir, "tuf")
 }
 
 // checkBaseURL wants scheme, host and port, spelled as clients join them.

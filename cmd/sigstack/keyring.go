@@ -46,7 +46,7 @@ func makeKeys(c *Config, now time.Time) (made []string, err error) {
 		}
 		return signer, err
 	}
-	hasTUF, err := exists(filepath.Join(c.DataDir, "tuf", "1.root.json"))
+	hasTUF, err := exists(filepath.Join(c.tufDir(), "1.root.json"))
 	if err != nil {
 		return nil, err
 	}

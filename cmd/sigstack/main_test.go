@@ -81,12 +81,12 @@ func TestSecretFile(t *testing.T) {
 		mode os.FileMode
 		want string
 	}{
-		"others can read it": {"secret", 0o644, "0600"},
-		"group can write it": {"secret", 0o620, "0600"},
+		"others can read it": {"hunter2", 0o644, "0600"},
+		"group can write it": {"hunter2", 0o620, "0600"},
 		"empty":              {"\n", 0o600, "is empty"},
-		"long":               {strings.Repeat("secret", 1000), 0o600, "at most 4096"},
-		"a newline":          {"secret\r\n", 0o400, ""},
-		"no newline":         {"secret", 0o600, ""},
+		"long":               {strings.Repeat("hunter2", 1000), 0o600, "at most 4096"},
+		"a newline":          {"hunter2\r\n", 0o400, ""},
+		"no newline":         {"hunter2", 0o600, ""},
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
@@ -98,10 +98,10 @@ func TestSecretFile(t *testing.T) {
 		got, err := readSecret(path)
 		switch {
 		case test.want == "":
-			if got != "secret" || err != nil {
+			if got != "hunter2" || err != nil {
 				t.Errorf("%s: %q, %v", name, got, err)
 			}
-		case err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret"):
+		case err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "hunter2"):
 			t.Errorf("%s: %v, want %q and no secret", name, err, test.want)
 		}
 	}

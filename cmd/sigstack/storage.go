@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,6 +18,7 @@ import (
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/rekor"
 	"github.com/sigstack/sigstack/trust"
+	"github.com/sigstack/sigstack/trust/keys"
 )
 
 // A storage is where everything is kept that outlives the process, but for keys
@@ -27,7 +27,7 @@ type storage interface {
 	// log opens the log with a name, which the key signs, or makes it.
 	log(ctx context.Context, name string, key crypto.PublicKey) (logStore, error)
 	audit() (auditLog, error)
-	repository(ctx context.Context, keys trust.RoleKeys, opts trust.Options) (repository, error)
+	repository(ctx context.Context, roles trust.RoleKeys, opts trust.Options) (repository, error)
 
 	// shared says whether other processes use it, too.
 	shared() bool
@@ -81,8 +81,8 @@ func (f *files) audit() (auditLog, error) {
 	return sqlite.OpenAudit(filepath.Join(f.config.DataDir, "audit.db"))
 }
 
-func (f *files) repository(_ context.Context, keys trust.RoleKeys, opts trust.Options) (repository, error) {
-	return trust.OpenRepository(filepath.Join(f.config.DataDir, "tuf"), keys, opts)
+func (f *files) repository(_ context.Context, roles trust.RoleKeys, opts trust.Options) (repository, error) {
+	return trust.OpenRepository(f.config.tufDir(), roles, opts)
 }
 
 func (f *files) shared() bool { return false }
@@ -108,10 +108,10 @@ func (f *files) close() error { return nil }
 // are the second memories of the logs, and a copy of the TUF repository.
 type database struct {
 	*mysql.DB
-	dir string
+	config *Config
 }
 
-// patience is how long a start waits for the database.
+// How long a start waits for the database, and how often it asks.
 const (
 	patience     = 2 * time.Minute
 	patienceTurn = time.Second
@@ -133,7 +133,7 @@ func openDatabase(ctx context.Context, c *Config, now func() time.Time, logger *
 	for {
 		db, err := mysql.Open(ctx, dsn, now, logger)
 		if err == nil {
-			return &database{db, c.DataDir}, nil
+			return &database{db, c}, nil
 		}
 		if !mysql.Unreachable(err) {
 			return nil, err
@@ -161,12 +161,12 @@ func (d *database) log(ctx context.Context, name string, key crypto.PublicKey) (
 
 func (d *database) audit() (auditLog, error) { return d.Audit(), nil }
 
-func (d *database) repository(ctx context.Context, keys trust.RoleKeys, opts trust.Options) (repository, error) {
+func (d *database) repository(ctx context.Context, roles trust.RoleKeys, opts trust.Options) (repository, error) {
 	place, err := d.TUF(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return trust.OpenShared(ctx, place, filepath.Join(d.dir, "tuf"), keys, opts)
+	return trust.OpenShared(ctx, place, d.config.tufDir(), roles, opts)
 }
 
 func (d *database) shared() bool { return true }
@@ -178,19 +178,12 @@ const maxSecret = 4 << 10
 
 // readSecret reads a file that nobody else may read, up to a newline at its end.
 func readSecret(path string) (string, error) {
-	info, err := os.Stat(path)
+	text, err := keys.ReadFile(path)
 	if err != nil {
 		return "", err
 	}
-	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 {
-		return "", fmt.Errorf("%s has mode %v, want a regular file that only its owner can read, 0600", path, mode)
-	}
-	if info.Size() > maxSecret {
-		return "", fmt.Errorf("%s has %d bytes, want at most %d", path, info.Size(), maxSecret)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
+	if len(text) > maxSecret {
+		return "", fmt.Errorf("%s has %d bytes, want at most %d", path, len(text), maxSecret)
 	}
 	secret := strings.TrimRight(string(text), "\r\n")
 	if secret == "" {

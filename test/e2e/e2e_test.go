@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sigstack/sigstack/test/harness"
 )
@@ -50,6 +51,36 @@ func TestFlowsOverMySQL(t *testing.T) {
 	checkPublic(t, server, beginning, before)
 	if out := server.Log(); strings.Contains(out, database.Password()) {
 		t.Error("the password of the database is in the log")
+	}
+}
+
+// TestStartBeforeDatabase starts a server whose database does not run yet, on a
+// data directory that has served without one. It waits, serves what is in the
+// database, and leaves the other TUF repository alone.
+func TestStartBeforeDatabase(t *testing.T) {
+	t.Parallel()
+	alone := harness.Start(t)
+	root := get(t, alone.URL+"/tuf/1.root.json")
+	alone.Stop()
+	for _, log := range []string{"rekorv1", "ct"} { // their second memories are of other logs
+		if err := os.RemoveAll(filepath.Join(alone.Dir, log)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	database := harness.StartMariaDB(t)
+	dsn := database.NewDatabase(t)
+	database.Stop(t)
+	server := harness.NewServer(t, harness.Options{DSN: dsn, Dir: alone.Dir})
+	server.Launch()
+	server.Poll(time.Minute, "it says that the database cannot be reached", func() bool {
+		return strings.Contains(server.Log(), "the database cannot be reached yet")
+	})
+	database.Restart(t)
+	server.Poll(time.Minute, "it serves", func() bool { return strings.Contains(server.Log(), `"msg":"serving"`) })
+	server.Stop()
+	kept, err := os.ReadFile(filepath.Join(alone.Dir, "tuf", "1.root.json"))
+	if err != nil || !bytes.Equal(kept, root) {
+		t.Errorf("the TUF repository of the data directory is not as it was (%v)", err)
 	}
 }
 

@@ -16,7 +16,7 @@ const maxKeyFile = 8 << 10
 
 // openFile reads and parses the key file at path.
 func openFile(path string) (crypto.Signer, error) {
-	data, err := readFile(path)
+	data, err := ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("open key: %w", err)
 	}
@@ -28,10 +28,10 @@ func openFile(path string) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// readFile returns the bytes of a regular file that nobody but its owner may
-// touch. The mode is judged on the opened file, so that the name cannot be
+// ReadFile returns the bytes of a regular file that nobody but its owner may
+// touch, at most 8 KiB: of a key, or of another secret. The mode is judged on the opened file, so that the name cannot be
 // pointed elsewhere between the look and the read.
-func readFile(path string) ([]byte, error) {
+func ReadFile(path string) ([]byte, error) {
 	// Asked before opening because opening a FIFO would wait for its writer.
 	info, err := os.Stat(path)
 	if err != nil {
@@ -52,14 +52,14 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %04o, which gives group or others rights to a private key; run: chmod 0600 %s", path, mode, path)
+		return nil, fmt.Errorf("%s has mode %04o, which gives group or others rights to a secret; run: chmod 0600 %s", path, mode, path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(data) > maxKeyFile {
-		return nil, fmt.Errorf("%s is longer than %d bytes, the most that a key file may have", path, maxKeyFile)
+		return nil, fmt.Errorf("%s is longer than %d bytes, the most that such a file may have", path, maxKeyFile)
 	}
 	return data, nil
 }
