@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -312,6 +313,9 @@ func (l *Log) run() {
 			}
 		}
 		batch, bytes := []*pending{first}, first.bytes()
+		// Whoever can run now may be about to submit: a batch of many costs little
+		// more than a batch of one. With nobody about, this returns at once.
+		runtime.Gosched()
 	collect:
 		for len(batch) < MaxBatchLeaves {
 			select {
