@@ -5,10 +5,13 @@
 #   FUZZTIME=10s scripts/fuzz.sh              all targets
 #   FUZZTIME=1m scripts/fuzz.sh ./ca/... ./tsa   those of some packages
 #
+#   FUZZSEED=1 scripts/fuzz.sh                from the seeds, in the same order
+#
 # Each test binary is built once, with the coverage counters that guide the
 # fuzzer. What a target has found interesting is kept in Go's cache, as
-# `go test -fuzz` does. One line a target; a crasher is an error, and the line
-# says how to run it again.
+# `go test -fuzz` does, unless FUZZSEED asks for a run that depends on nothing
+# before it. One line a target; a crasher is an error, and the line says how to
+# run it again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -18,6 +21,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export work root
 FUZZCACHE=$(go env GOCACHE)/fuzz
+if [ -n "${FUZZSEED:-}" ]; then
+	FUZZCACHE=$work/cache
+	export GODEBUG=fuzzseed=$FUZZSEED
+fi
 export FUZZCACHE
 
 # one package, directory and target
