@@ -63,7 +63,7 @@ func (i Issuer) checkURL() error {
 		return fmt.Errorf("URL has the scheme %q, https is required", u.Scheme)
 	}
 	if i.IsPattern() {
-		return checkPattern(u)
+		return checkPattern(u, strings.TrimPrefix(i.URL, u.Scheme+"://"+u.Host))
 	}
 	return nil
 }
@@ -77,10 +77,11 @@ func isLoopback(host string) bool {
 }
 
 // checkPattern refuses patterns that say more than they seem to: a '*' that is only a part of a
-// label or segment, and one that leaves the registered domain open.
-func checkPattern(u *url.URL) error {
+// label or segment, and one that leaves the registered domain open. The path is as it was
+// written: a parsed one may have its '*' escaped.
+func checkPattern(u *url.URL, path string) error {
 	labels := strings.Split(u.Hostname(), ".")
-	parts := append(append([]string{u.Port()}, labels...), strings.Split(u.EscapedPath(), "/")...)
+	parts := append(append([]string{u.Port()}, labels...), strings.Split(path, "/")...)
 	if strings.Contains(u.Port(), "*") {
 		return errors.New("URL has a '*' in its port")
 	}

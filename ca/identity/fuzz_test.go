@@ -238,6 +238,7 @@ func FuzzPattern(f *testing.F) {
 		"https://oidc.eks.*.amazonaws.com/id/*\nhttps://oidc.eks.us-west-2.amazonaws.com/id/A",
 		"https://*.oic.prod-aks.azure.com/*\nhttps://eastus.oic.prod-aks.azure.com/x",
 		"https://t.example.com/*/b\nhttps://t.example.com//b",
+		"https://t.example.com/*/\"*0\nhttps://t.example.com/a/b", // an escaped path, whose '*' is escaped too
 	)
 	parse := func(in []byte) (bool, error) {
 		p, text, _ := strings.Cut(string(in), "\n")

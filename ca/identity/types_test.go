@@ -380,6 +380,7 @@ func TestConfig(t *testing.T) {
 		{email("https://a*.example.com"), "whole host label"},
 		{email("https://issuer.example.com/a*"), "whole host label"},
 		{email("https://issuer.example.com/**"), "whole host label"},
+		{email("https://issuer.example.com/*/\"*0"), "whole host label"}, // a path that is escaped when printed
 		{email("https://issuer.example.com:*"), "URL is not of the form"},
 		{email("*"), "URL is not of the form"},
 		{email("*://issuer.example.com"), "URL is not of the form"},
