@@ -69,7 +69,7 @@ func BenchmarkEntry(b *testing.B) {
 	signer := newSigner(b)
 	for _, clients := range []int{1, 16, 64, 256} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			measure(b, s, clients, signer.entries(b, s, b.N), http.StatusCreated, entryNeeds)
+			measure(b, s, clients, signer.entries(b, addr(s), b.N), http.StatusCreated, entryNeeds)
 		})
 	}
 }
@@ -80,14 +80,14 @@ func BenchmarkRead(b *testing.B) {
 	const size = 20_000
 	s := harness.Start(b)
 	uuids := make([]string, size)
-	fill(b, s, newSigner(b).entries(b, s, size), func(n int, answer []byte) {
+	fill(b, s, newSigner(b).entries(b, addr(s), size), func(n int, answer []byte) {
 		uuid, _, _ := bytes.Cut(answer[2:], []byte(`"`))
 		uuids[n] = string(uuid)
 	})
 	gets := func(n int, path func(i int) string) [][]byte {
 		out := make([][]byte, n)
 		for i := range out {
-			out[i] = request(s, "GET", path(i*7919%size), nil)
+			out[i] = request(addr(s), "GET", path(i*7919%size), nil)
 		}
 		return out
 	}
@@ -102,7 +102,7 @@ func BenchmarkRead(b *testing.B) {
 			searches := make([][]byte, b.N)
 			for i := range searches {
 				digest := sha256.Sum256(fmt.Append(nil, i))
-				searches[i] = request(s, "POST", "/api/v1/index/retrieve", fmt.Appendf(nil, `{"hash":"sha256:%x"}`, digest))
+				searches[i] = request(addr(s), "POST", "/api/v1/index/retrieve", fmt.Appendf(nil, `{"hash":"sha256:%x"}`, digest))
 			}
 			measure(b, s, clients, searches, http.StatusOK, nil)
 		})
@@ -229,7 +229,7 @@ func measure(b *testing.B, s *harness.Server, clients int, requests [][]byte, st
 	start := time.Now()
 	for c := range clients {
 		wg.Go(func() {
-			conn := dial(b, s)
+			conn := dial(b, addr(s))
 			defer conn.Close()
 			for {
 				n := int(next.Add(1)) - 1
@@ -272,7 +272,7 @@ func fill(b *testing.B, s *harness.Server, requests [][]byte, answered func(n in
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
-			conn := dial(b, s)
+			conn := dial(b, addr(s))
 			defer conn.Close()
 			for {
 				n := int(next.Add(1)) - 1
@@ -294,8 +294,11 @@ type client struct {
 	body []byte // of the last answer
 }
 
-func dial(b testing.TB, s *harness.Server) *client {
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+// addr is the host:port of a server.
+func addr(s *harness.Server) string { return strings.TrimPrefix(s.URL, "http://") }
+
+func dial(b testing.TB, addr string) *client {
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.Error(err)
 		return nil
@@ -304,32 +307,44 @@ func dial(b testing.TB, s *harness.Server) *client {
 }
 
 // do sends a request and returns the body of the answer, which is valid until
-// the next call. It reads no more of an answer of HTTP/1.1 than it needs.
+// the next call.
 func (c *client) do(b testing.TB, request []byte, status int) []byte {
+	got, body, err := c.roundTrip(request)
+	if err != nil || got != status {
+		b.Errorf("%d: %.300s (%v)", got, body, err)
+	}
+	return body
+}
+
+// roundTrip sends a request and returns the answer. It reads no more of an
+// answer of HTTP/1.1 than it needs.
+func (c *client) roundTrip(request []byte) (status int, body []byte, err error) {
 	if _, err := c.Write(request); err != nil {
-		b.Error(err)
-		return nil
+		return 0, nil, err
 	}
 	first, err := c.r.ReadSlice('\n')
 	if err != nil {
-		b.Error(err)
-		return nil
+		return 0, nil, err
 	}
-	got := string(bytes.TrimSpace(first))
+	const version = "HTTP/1.1 "
+	if len(first) < len(version)+3 || string(first[:len(version)]) != version {
+		return 0, nil, fmt.Errorf("an answer begins with %q", first)
+	}
+	if status, err = strconv.Atoi(string(first[len(version) : len(version)+3])); err != nil {
+		return 0, nil, err
+	}
 	length := -1 // chunked
 	for {
 		line, err := c.r.ReadSlice('\n')
 		if err != nil {
-			b.Error(err)
-			return nil
+			return status, nil, err
 		}
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			break
 		}
 		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
 			if length, err = strconv.Atoi(string(value)); err != nil {
-				b.Error(err)
-				return nil
+				return status, nil, err
 			}
 		}
 	}
@@ -342,15 +357,12 @@ func (c *client) do(b testing.TB, request []byte, status int) []byte {
 		c.body = slices.Grow(c.body[:0], length)[:length]
 		_, err = io.ReadFull(c.r, c.body)
 	}
-	if err != nil || !strings.HasPrefix(got, fmt.Sprintf("HTTP/1.1 %d ", status)) {
-		b.Errorf("%s: %.300s (%v)", got, c.body, err)
-	}
-	return c.body
+	return status, c.body, err
 }
 
 // request renders a request.
-func request(s *harness.Server, method, path string, body []byte) []byte {
-	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", method, path, strings.TrimPrefix(s.URL, "http://"), len(body))
+func request(addr, method, path string, body []byte) []byte {
+	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", method, path, addr, len(body))
 	return append([]byte(head), body...)
 }
 
@@ -382,18 +394,18 @@ func (s signer) sign(b testing.TB, data []byte) (digest [sha256.Size]byte, sig [
 }
 
 // entries returns n uploads of new hashedrekord entries: of artifacts "0", "1", ...
-func (s signer) entries(b testing.TB, server *harness.Server, n int) [][]byte {
+func (s signer) entries(b testing.TB, addr string, n int) [][]byte {
 	out := make([][]byte, n)
 	for i := range out {
-		out[i] = s.entry(b, server, fmt.Append(nil, i))
+		out[i] = s.entry(b, addr, fmt.Append(nil, i))
 	}
 	return out
 }
 
 // entry returns the upload of a hashedrekord entry of an artifact.
-func (s signer) entry(b testing.TB, server *harness.Server, artifact []byte) []byte {
+func (s signer) entry(b testing.TB, addr string, artifact []byte) []byte {
 	digest, sig := s.sign(b, artifact)
-	return request(server, "POST", "/api/v1/log/entries", marshal(b, map[string]any{
+	return request(addr, "POST", "/api/v1/log/entries", marshal(b, map[string]any{
 		"kind": "hashedrekord", "apiVersion": "0.0.1",
 		"spec": map[string]any{
 			"data":      map[string]any{"hash": map[string]any{"algorithm": "sha256", "value": fmt.Sprintf("%x", digest)}},
@@ -422,7 +434,7 @@ func (s signer) certificates(b *testing.B, server *harness.Server, n int) [][]by
 		b.Fatalf("%s: %s (%v)", resp.Status, token, err)
 	}
 	_, proof := s.sign(b, []byte(email))
-	one := request(server, "POST", "/api/v2/signingCert", marshal(b, map[string]any{
+	one := request(addr(server), "POST", "/api/v2/signingCert", marshal(b, map[string]any{
 		"credentials": map[string]any{"oidcIdentityToken": string(token)},
 		"publicKeyRequest": map[string]any{
 			"publicKey":         map[string]any{"algorithm": "ECDSA", "content": string(s.pem)},

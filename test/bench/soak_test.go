@@ -67,10 +67,10 @@ func (s signer) top(t *testing.T, server *harness.Server, clients int, length ti
 	start := time.Now()
 	for range clients {
 		wg.Go(func() {
-			conn := dial(t, server)
+			conn := dial(t, addr(server))
 			defer conn.Close()
 			for time.Since(start) < length && !t.Failed() {
-				conn.do(t, s.entry(t, server, fmt.Append(nil, server.URL, start.UnixNano(), n.Add(1))), http.StatusCreated)
+				conn.do(t, s.entry(t, addr(server), fmt.Append(nil, server.URL, start.UnixNano(), n.Add(1))), http.StatusCreated)
 			}
 		})
 	}
@@ -134,7 +134,7 @@ func minutes(t *testing.T, server *harness.Server, s signer, rate float64, lengt
 	start := time.Now()
 	for range senders {
 		wg.Go(func() {
-			conn := dial(t, server)
+			conn := dial(t, addr(server))
 			defer conn.Close()
 			for !t.Failed() {
 				n := next.Add(1)
@@ -142,7 +142,7 @@ func minutes(t *testing.T, server *harness.Server, s signer, rate float64, lengt
 				if due > length {
 					return
 				}
-				body := s.entry(t, server, fmt.Append(nil, server.URL, start.UnixNano(), "soak", n))
+				body := s.entry(t, addr(server), fmt.Append(nil, server.URL, start.UnixNano(), "soak", n))
 				time.Sleep(due - time.Since(start))
 				conn.do(t, body, http.StatusCreated)
 				mu.Lock()
