@@ -12,7 +12,7 @@ TAGS  := batched_queue
 FUZZTIME ?= 1m
 SOAK     ?= 30m
 
-.PHONY: run build test lint proto-check unit race e2e trace hold bench soak faults mutants fuzz short-fuzz proto tools vuln clean
+.PHONY: run build test lint proto-check unit race e2e trace hold bench soak soak-mysql faults mutants fuzz short-fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -75,6 +75,10 @@ bench:
 ## soak: 30 minutes at half of the highest rate, and a million entries
 soak:
 	SOAK=$(SOAK) go test -tags $(TAGS) -count=1 -timeout 3h -run 'TestSoak$$' -v ./test/bench
+
+## soak-mysql: the same over MariaDB, and two million entries
+soak-mysql:
+	SOAK_STORAGE=mysql $(MAKE) soak
 
 ## mutants: seeded faults, each of which a test must notice
 mutants:
