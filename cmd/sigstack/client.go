@@ -66,7 +66,7 @@ func fetchToken(ctx context.Context, base, email, repository string) (string, er
 	if err != nil {
 		return "", err
 	}
-	body, err := do(req)
+	body, err := do(client(), req)
 	if err != nil {
 		return "", fmt.Errorf("asking the development issuer, which needs `sigstack serve --dev`: %w", err)
 	}
@@ -150,12 +150,14 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return do(req)
+	return do(client(), req)
 }
 
+// client asks a server, which may be behind a proxy.
+func client() *http.Client { return &http.Client{Timeout: 10 * time.Second} }
+
 // do returns the body of a 200 answer.
-func do(req *http.Request) ([]byte, error) {
-	client := &http.Client{Timeout: 10 * time.Second}
+func do(client *http.Client, req *http.Request) ([]byte, error) {
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%w (does `sigstack serve` run there?)", err)

@@ -37,7 +37,7 @@ func main() {
 // Exit codes.
 const (
 	exitOK       = 0
-	exitFindings = 1 // fsck found something
+	exitFindings = 1 // fsck found something; the server is not ready
 	exitError    = 2
 )
 
@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(
-		serveCommand(), initCommand(), tokenCommand(), clientConfigCommand(), fsckCommand(),
+		serveCommand(), initCommand(), readyCommand(), tokenCommand(), clientConfigCommand(), fsckCommand(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {

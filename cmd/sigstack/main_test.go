@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,6 +140,40 @@ func TestProductionWantsKeys(t *testing.T) {
 	}
 	if code, stdout, stderr = command(t, append([]string{"init"}, args...)...); code != exitOK || stdout != "" {
 		t.Fatalf("init again: exit code %d, made %q, %q", code, stdout, stderr)
+	}
+}
+
+// TestReady asks a server that is ready, one that is not, and none, at addresses
+// as ops-listen has them.
+func TestReady(t *testing.T) {
+	status, asked := http.StatusOK, ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Path
+		w.WriteHeader(status)
+		fmt.Fprint(w, "the checks")
+	}))
+	defer server.Close()
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"127.0.0.1", "0.0.0.0", "localhost", ""} {
+		listen := net.JoinHostPort(host, port)
+		if code, stdout, stderr := command(t, "ready", "--ops-listen", listen); code != exitOK || stdout != "ready\n" || asked != "/readyz" {
+			t.Errorf("%s: exit code %d, %q, %q; asked for %q", listen, code, stdout, stderr, asked)
+		}
+	}
+	address := server.Listener.Addr().String()
+	status = http.StatusServiceUnavailable
+	if code, stdout, _ := command(t, "ready", "--ops-listen", address); code != exitFindings || !strings.Contains(stdout, "503") || !strings.Contains(stdout, "the checks") {
+		t.Errorf("a server that is not ready: exit code %d, %q", code, stdout)
+	}
+	server.Close()
+	if code, stdout, _ := command(t, "ready", "--ops-listen", address); code != exitFindings || !strings.Contains(stdout, "refused") {
+		t.Errorf("no server: exit code %d, %q", code, stdout)
+	}
+	if code, _, stderr := command(t, "ready", "--ops-listen", "nowhere"); code != exitError || !strings.Contains(stderr, "ops-listen") {
+		t.Errorf("no address: exit code %d, %q", code, stderr)
 	}
 }
 
