@@ -42,7 +42,7 @@ proto-check:
 	scripts/proto.sh --check
 
 # What runs the real binary has its own steps.
-PACKAGES = $$(go list ./... | grep -v -e /test/e2e -e /test/bench -e /test/faults -e /test/badinput -e /test/trace)
+PACKAGES = $$(go list ./... | grep -v -e /test/e2e -e /test/deploy -e /test/bench -e /test/faults -e /test/badinput -e /test/trace)
 
 ## unit: unit and conformance tests, to their full sizes
 unit:
@@ -52,9 +52,9 @@ unit:
 race:
 	go test -tags $(TAGS) -race -short $(PACKAGES)
 
-## e2e: real clients against the real binary
+## e2e: real clients against the real binary; the image and the compose file
 e2e:
-	go test -tags $(TAGS) -count=1 ./test/e2e/...
+	go test -tags $(TAGS) -count=1 ./test/e2e/... ./test/deploy
 
 ## trace: the order of system calls, and failures of each, under strace
 trace:

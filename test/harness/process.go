@@ -210,6 +210,9 @@ func (p *Process) signal(pid int, sig syscall.Signal) error {
 	return nil
 }
 
+// PID returns the number of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 func (p *Process) ended() bool {
 	select {
 	case <-p.done:

@@ -297,7 +297,7 @@ func (s *Server) Running() bool { return !s.proc.ended() }
 
 // PID returns the number of the process that was started last: the server, or
 // what wraps it.
-func (s *Server) PID() int { return s.proc.cmd.Process.Pid }
+func (s *Server) PID() int { return s.proc.PID() }
 
 // Kill sends SIGKILL, which the server cannot notice.
 func (s *Server) Kill() { s.proc.Kill() }
