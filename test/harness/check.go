@@ -37,6 +37,10 @@ type Evidence struct {
 	// server, such as 503.
 	Allow []int
 
+	// Unresolved says that the storage may have ended in the middle of a commit:
+	// a certificate that was refused with 503 may have an audit row then.
+	Unresolved bool
+
 	// Dir is the data directory to look at; empty means the server's.
 	Dir string
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -249,4 +250,97 @@ func TestProxy(t *testing.T) {
 			t.Errorf("%q after the point", got)
 		}
 	})
+}
+
+// TestProxyHolds keeps data on its way, and sends connections elsewhere.
+func TestProxyHolds(t *testing.T) {
+	t.Parallel()
+	p := NewProxy(t, echo(t))
+	p.From("127.0.0.2")
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", p.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	read := func(c net.Conn, limit time.Duration) (string, error) {
+		c.SetReadDeadline(time.Now().Add(limit))
+		b := make([]byte, 100)
+		n, err := c.Read(b)
+		return string(b[:n]), err
+	}
+	c := dial()
+	p.Hold(true)
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(c, 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%q, %v, want silence", got, err)
+	}
+	p.Hold(false)
+	if got, err := read(c, 10*time.Second); got != "hello" || err != nil {
+		t.Errorf("%q, %v, want what was held", got, err)
+	}
+
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	p.Point(other.Addr().String())
+	dial()
+	at, err := other.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer at.Close()
+	if host, _, _ := net.SplitHostPort(at.RemoteAddr().String()); host != "127.0.0.2" {
+		t.Errorf("connected from %s", host)
+	}
+	c.Close()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if _, open := p.Connections(); open == 1 {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%d connections are open, want 1", open)
+		}
+	}
+	if most := p.Most(); most != 2 {
+		t.Errorf("%d connections at most, want 2", most)
+	}
+}
+
+// TestCommandReader finds COMMIT in what a client of MySQL sends, however the
+// network cuts it.
+func TestCommandReader(t *testing.T) {
+	packet := func(number byte, payload string) string {
+		return string([]byte{byte(len(payload)), byte(len(payload) >> 8), byte(len(payload) >> 16), number}) + payload
+	}
+	for _, test := range []struct {
+		text string
+		want bool
+	}{
+		{packet(0, "\x03COMMIT"), true},
+		{packet(1, "a handshake") + packet(0, "\x03SELECT 1") + packet(0, "\x03COMMIT"), true},
+		{packet(0, "\x03COMMIT AND CHAIN"), false},
+		{packet(0, "\x03INSERT INTO t VALUES ('"+packet(0, "\x03COMMIT")+"')"), false},
+		{packet(1, "\x03COMMIT"), false},
+		{packet(0, "\x02COMMIT"), false},
+		{packet(0, "\x0e"), false},
+		{packet(0, "") + packet(0, "\x03COMMIT"), true},
+	} {
+		for size := 1; size <= len(test.text); size++ {
+			var r commandReader
+			found := false
+			for part := range slices.Chunk([]byte(test.text), size) {
+				found = r.commits(part) || found
+			}
+			if found != test.want {
+				t.Errorf("%q in pieces of %d: %v, want %v", test.text, size, found, test.want)
+			}
+		}
+	}
 }

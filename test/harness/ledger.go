@@ -29,6 +29,7 @@ type Record struct {
 	Error    string    `json:"error,omitempty"`  // the answer to what was not granted, or why there was none
 	Leaf     []byte    `json:"leaf,omitempty"`   // of an entry: the leaf hash that follows from the request
 	Body     []byte    `json:"body,omitempty"`   // of an entry: the request, which is the canonical body
+	Retry    string    `json:"retry,omitempty"`  // the Retry-After of the answer
 	Answer   *Answer   `json:"answer,omitempty"` // of an entry with status 201
 	UUID     string    `json:"uuid,omitempty"`   // of the answer, or what a 409 points at
 

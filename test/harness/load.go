@@ -40,6 +40,9 @@ type Load struct {
 	Mix      Mix
 	Email    string // in the tokens
 
+	// Pause is how long a writer of Start waits after an answer of 503.
+	Pause time.Duration
+
 	t      testing.TB
 	server *Server
 	client *http.Client
@@ -119,8 +122,16 @@ func (l *Load) Start(n int) {
 					return
 				default:
 				}
-				if r := l.One(l.kind()); r.Status == 0 {
+				switch r := l.One(l.kind()); {
+				case r.Status == 0:
 					l.awaitServer()
+				case r.Status == http.StatusServiceUnavailable && l.Pause > 0:
+					timer := time.NewTimer(l.Pause)
+					select {
+					case <-timer.C:
+					case <-l.stop:
+						timer.Stop()
+					}
 				}
 			}
 		})
@@ -236,6 +247,15 @@ func (l *Load) One(kind string) Record {
 	return r
 }
 
+// Again sends the entry of a record once more.
+func (l *Load) Again(old Record) Record {
+	r := l.entry(Record{Kind: KindDuplicate, Body: old.Body})
+	if err := l.Ledger.Add(r); err != nil {
+		l.t.Errorf("ledger: %v", err)
+	}
+	return r
+}
+
 // draw returns a random record of those that f accepts, if it meets one soon.
 func (l *Load) draw(f func(Record) bool) (Record, bool) {
 	for range 20 {
@@ -296,7 +316,7 @@ func (l *Load) post(r *Record, path, media string, header http.Header, body []by
 		r.Error = err.Error()
 		return nil, ""
 	}
-	r.Status = res.StatusCode
+	r.Status, r.Retry = res.StatusCode, res.Header.Get("Retry-After")
 	leaks := l.server.options.Leaks
 	leaks.answer(path, string(text))
 	leaks.answer(path+" headers", fmt.Sprint(res.Header))

@@ -35,6 +35,7 @@ type MariaDB struct {
 	Addr string // host:port, the same after a Restart
 
 	dir     string
+	disk    *Disk // what its data is on; nil: the machine's
 	cmd     *exec.Cmd
 	done    chan struct{} // closed after the program ended and was reaped
 	mu      sync.Mutex    // guards what follows
@@ -46,17 +47,52 @@ type MariaDB struct {
 // kills it.
 func StartMariaDB(t testing.TB) *MariaDB {
 	t.Helper()
-	m, err := newMariaDB()
+	return startMariaDB(t, nil)
+}
+
+// StartMariaDBOn does the same, with the data on a disk.
+func StartMariaDBOn(t testing.TB, disk *Disk) *MariaDB {
+	t.Helper()
+	return startMariaDB(t, disk)
+}
+
+func startMariaDB(t testing.TB, disk *Disk) *MariaDB {
+	t.Helper()
+	m, err := newMariaDB(disk)
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.belongs(t)
+	return m
+}
+
+// belongs has a server end with its test.
+func (m *MariaDB) belongs(t testing.TB) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("end of the output of mariadbd:\n%s", m.tail())
 		}
 		m.remove()
 	})
-	return m
+}
+
+// Copy returns another server, which is not started, with the data that this
+// one has. This one must have been stopped.
+func (m *MariaDB) Copy(t testing.TB) *MariaDB {
+	t.Helper()
+	if m.Running() {
+		t.Fatal("harness: the data of a running MariaDB is copied")
+	}
+	dir, err := os.MkdirTemp("", "sigstack-mariadb-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &MariaDB{dir: dir}
+	other.belongs(t)
+	if err := other.fill(m.data()); err != nil {
+		t.Fatal(err)
+	}
+	return other
 }
 
 // shared is the server that the tests of one package share.
@@ -83,7 +119,7 @@ func SharedMariaDB(t testing.TB) *MariaDB {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.server == nil {
-		server, err := newMariaDB()
+		server, err := newMariaDB(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +130,7 @@ func SharedMariaDB(t testing.TB) *MariaDB {
 
 // newMariaDB starts a server in a directory of its own, which is a copy of an
 // initialized one: to initialize takes seconds.
-func newMariaDB() (*MariaDB, error) {
+func newMariaDB(disk *Disk) (*MariaDB, error) {
 	template, err := mariaTemplate()
 	if err != nil {
 		return nil, err
@@ -103,7 +139,7 @@ func newMariaDB() (*MariaDB, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &MariaDB{dir: dir}
+	m := &MariaDB{dir: dir, disk: disk}
 	if err := m.create(template); err != nil {
 		m.remove()
 		return nil, err
@@ -111,16 +147,35 @@ func newMariaDB() (*MariaDB, error) {
 	return m, nil
 }
 
-func (m *MariaDB) create(template string) error {
-	if out, err := exec.Command("cp", "-a", "--sparse=always", template, filepath.Join(m.dir, "data")).CombinedOutput(); err != nil {
-		return fmt.Errorf("copying the template of a MariaDB: %w\n%s", err, out)
+// data is the data directory, as it is seen from outside of its disk.
+func (m *MariaDB) data() string {
+	if m.disk != nil {
+		return m.disk.Outside(filepath.Join(m.disk.Path, "mariadb"))
+	}
+	return filepath.Join(m.dir, "data")
+}
+
+// fill copies a data directory, and chooses an address.
+func (m *MariaDB) fill(from string) error {
+	sparse := "--sparse=always"
+	if m.disk != nil {
+		sparse = "--sparse=never" // what a server has is there when the disk is full
+	}
+	if out, err := exec.Command("cp", "-a", sparse, from, m.data()).CombinedOutput(); err != nil {
+		return fmt.Errorf("copying the data of a MariaDB: %w\n%s", err, out)
 	}
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
 	m.Addr = free.Addr().String()
-	free.Close()
+	return free.Close()
+}
+
+func (m *MariaDB) create(template string) error {
+	if err := m.fill(template); err != nil {
+		return err
+	}
 	if err := m.start(); err != nil {
 		return err
 	}
@@ -198,9 +253,20 @@ func (m *MariaDB) start() error {
 	if err != nil {
 		return err
 	}
-	m.cmd = exec.Command("mariadbd", append([]string{"--no-defaults", "--datadir=" + filepath.Join(m.dir, "data"),
+	binary, data := "mariadbd", filepath.Join(m.dir, "data")
+	if m.disk != nil {
+		data = filepath.Join(m.disk.Path, "mariadb")
+	}
+	args := append([]string{"--no-defaults", "--datadir=" + data,
 		"--bind-address=" + host, "--port=" + port, "--socket=" + m.socket(), "--pid-file=" + filepath.Join(m.dir, "pid"),
-		"--max-connections=400"}, asRoot()...)...)
+		"--max-connections=400"}, asRoot()...)
+	if m.disk != nil {
+		if binary, err = exec.LookPath(binary); err != nil {
+			return err
+		}
+		binary, args = m.disk.command(binary, args)
+	}
+	m.cmd = exec.Command(binary, args...)
 	m.cmd.SysProcAttr = ownGroup()
 	output, err := m.cmd.StderrPipe()
 	if err != nil {
@@ -283,18 +349,23 @@ func (m *MariaDB) NewDatabase(t testing.TB) string {
 // given the hash. The user takes the place of one of the same name.
 func (m *MariaDB) NewOwner(t testing.TB, database, user, hash string) {
 	t.Helper()
+	m.Admin(t,
+		"CREATE DATABASE `"+database+"`",
+		"CREATE OR REPLACE USER '"+user+"'@'%' IDENTIFIED BY PASSWORD '"+hash+"'",
+		"GRANT ALL ON `"+database+"`.* TO '"+user+"'@'%'")
+}
+
+// Admin runs statements as the database's root.
+func (m *MariaDB) Admin(t testing.TB, statements ...string) {
+	t.Helper()
 	admin, err := m.admin()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	for _, statement := range []string{
-		"CREATE DATABASE `" + database + "`",
-		"CREATE OR REPLACE USER '" + user + "'@'%' IDENTIFIED BY PASSWORD '" + hash + "'",
-		"GRANT ALL ON `" + database + "`.* TO '" + user + "'@'%'",
-	} {
+	for _, statement := range statements {
 		if _, err := admin.Exec(statement); err != nil {
-			t.Fatalf("making the database %s with its own user: %v", database, err)
+			t.Fatalf("%s: %v", statement, err)
 		}
 	}
 }
@@ -318,11 +389,21 @@ func (m *MariaDB) Stop(t testing.TB) {
 	}
 }
 
-// Restart starts a server that ended again, on the same data and port.
+// Restart starts a server that ended, or a Copy, on its data and port.
 func (m *MariaDB) Restart(t testing.TB) {
 	t.Helper()
 	if err := m.start(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Running says whether the server has not ended.
+func (m *MariaDB) Running() bool {
+	select {
+	case <-m.done:
+		return false
+	default:
+		return true
 	}
 }
 
@@ -335,12 +416,10 @@ func (m *MariaDB) Kill() {
 // signal sends nothing once the program was reaped: its number may be another
 // program's then.
 func (m *MariaDB) signal(pid int, sig syscall.Signal) error {
-	select {
-	case <-m.done:
+	if !m.Running() {
 		return errors.New("mariadbd has ended")
-	default:
-		return syscall.Kill(pid, sig)
 	}
+	return syscall.Kill(pid, sig)
 }
 
 // remove ends the server and removes what it kept.

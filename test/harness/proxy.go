@@ -33,7 +33,6 @@ type Proxy struct {
 	Addr string // where clients connect
 
 	t        testing.TB
-	target   string
 	listener net.Listener
 	running  sync.WaitGroup
 	ctx      context.Context // ends with the test
@@ -42,15 +41,22 @@ type Proxy struct {
 	refuse  atomic.Bool
 	inspect atomic.Pointer[func(Direction, []byte) Verdict]
 
-	mu    sync.Mutex // guards what follows
-	conns map[*link]bool
-	count int
+	mu     sync.Mutex // guards what follows
+	target string
+	source net.Addr
+	watch  func() func(Direction, []byte) Verdict
+	held   chan struct{} // closed when what is held goes on; nil: nothing is
+	conns  map[*link]bool
+	count  int
+	most   int
 }
 
 // link is one connection: two ends, and what is cut off of it.
 type link struct {
 	client, server *net.TCPConn
 	black          [2]atomic.Bool
+	watch          func(Direction, []byte) Verdict // or nil
+	left           bool                            // the client has ended it; guarded by the proxy's mu
 }
 
 // NewProxy starts a proxy for the server at target, host and port. It is closed
@@ -66,6 +72,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	p.running.Go(p.accept)
 	t.Cleanup(func() {
 		cancel()
+		p.Hold(false)
 		l.Close()
 		p.End(Reset)
 		p.running.Wait()
@@ -78,6 +85,44 @@ func (p *Proxy) Delay(d Direction, by time.Duration) { p.delay[d].Store(int64(by
 
 // Refuse makes new connections end at once with a reset, or lets them in again.
 func (p *Proxy) Refuse(on bool) { p.refuse.Store(on) }
+
+// Point sends new connections to another server.
+func (p *Proxy) Point(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+// From gives new connections to the server another source address: to a server,
+// 127.0.0.2 is another host.
+func (p *Proxy) From(ip string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.source = &net.TCPAddr{IP: net.ParseIP(ip)}
+}
+
+// Hold keeps all data on its way, in both directions, and of connections that
+// are made meanwhile; or lets it go on, as a network does that was away.
+func (p *Proxy) Hold(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held != nil {
+		close(p.held)
+		p.held = nil
+	}
+	if on {
+		p.held = make(chan struct{})
+	}
+}
+
+// Watch has f called for each new connection, and what it returns decide about
+// each piece of that connection's data, before Inspect. It is called by two
+// goroutines, one a direction.
+func (p *Proxy) Watch(f func() func(d Direction, data []byte) Verdict) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watch = f
+}
 
 // Inspect has f decide about each piece of data; nil passes everything. F is
 // called by several goroutines, and must not keep the data.
@@ -100,11 +145,30 @@ func (p *Proxy) End(how Verdict) {
 	p.each(func(c *link) { c.end(how) })
 }
 
-// Connections returns how many connections were made, and how many there are.
+// Connections returns how many connections were made, and how many there are
+// that their client has not ended.
 func (p *Proxy) Connections() (made, open int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.count, len(p.conns)
+	return p.count, p.open()
+}
+
+// Most returns how many connections there were at most at a time.
+func (p *Proxy) Most() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.most
+}
+
+// open counts connections; p.mu is held.
+func (p *Proxy) open() int {
+	n := 0
+	for c := range p.conns {
+		if !c.left {
+			n++
+		}
+	}
+	return n
 }
 
 func (p *Proxy) each(f func(*link)) {
@@ -126,7 +190,13 @@ func (p *Proxy) accept() {
 			c.end(Reset)
 			continue
 		}
-		server, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target, source := p.target, p.source
+		if p.watch != nil {
+			c.watch = p.watch()
+		}
+		p.mu.Unlock()
+		server, err := (&net.Dialer{LocalAddr: source}).Dial("tcp", target)
 		if err != nil {
 			c.end(Reset)
 			continue
@@ -135,6 +205,7 @@ func (p *Proxy) accept() {
 		p.mu.Lock()
 		p.count++
 		p.conns[c] = true
+		p.most = max(p.most, p.open())
 		p.mu.Unlock()
 		if p.ctx.Err() != nil {
 			c.end(Reset)
@@ -166,8 +237,17 @@ func (p *Proxy) pump(c *link, d Direction, to, from *net.TCPConn) {
 					timer.Stop()
 				}
 			}
+			p.mu.Lock()
+			held := p.held
+			p.mu.Unlock()
+			if held != nil {
+				<-held
+			}
 			verdict := Pass
-			if f := p.inspect.Load(); f != nil {
+			if c.watch != nil {
+				verdict = c.watch(d, buffer[:n])
+			}
+			if f := p.inspect.Load(); f != nil && verdict == Pass {
 				verdict = (*f)(d, buffer[:n])
 			}
 			switch {
@@ -184,6 +264,11 @@ func (p *Proxy) pump(c *link, d Direction, to, from *net.TCPConn) {
 			}
 		}
 		if err != nil {
+			if d == ToServer {
+				p.mu.Lock()
+				c.left = true
+				p.mu.Unlock()
+			}
 			if !c.black[d].Load() {
 				to.CloseWrite()
 			}
