@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -20,6 +21,7 @@ import (
 type lying struct {
 	tlog.Store
 	placed func([]tlog.Placed)
+	failed error // of the next Append
 	find   func(index uint64) uint64
 }
 
@@ -28,7 +30,7 @@ func (s *lying) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	if s.placed != nil {
 		s.placed(placed)
 	}
-	return placed, head, err
+	return placed, head, errors.Join(err, s.failed)
 }
 
 func (s *lying) Find(ctx context.Context, hash tlog.Hash) (uint64, bool, error) {
@@ -342,5 +344,68 @@ func TestNoRoom(t *testing.T) {
 	full = nil
 	if in := add(t, l, 1, nil); in.Index != 1 || in.Dup {
 		t.Fatalf("index %d, dup %v", in.Index, in.Dup)
+	}
+}
+
+// TestUnknown fails writes before and after the leaf was given to the store: only
+// after that the caller is told that it may be there.
+func TestUnknown(t *testing.T) {
+	full := errors.New("10 bytes are free")
+	for name, test := range map[string]struct {
+		fault   func(*fixture, *error)
+		unknown bool
+	}{
+		"no room":              {func(f *fixture, room *error) { *room = full }, false},
+		"clock":                {func(f *fixture, _ *error) { f.clock.Step(-time.Minute) }, false},
+		"the store fails":      {func(f *fixture, _ *error) { f.appendErr = errDisk }, true},
+		"the signer fails":     {func(f *fixture, _ *error) { f.signErr = errDisk }, true},
+		"the store is behind":  {func(f *fixture, _ *error) { f.appendErr = tlog.ErrIntegrity }, true},
+		"and cannot be read":   {func(f *fixture, _ *error) { f.appendErr, f.headErr = tlog.ErrIntegrity, errDisk }, true},
+		"another was unknown":  {func(f *fixture, _ *error) { f.appendErr = errDisk }, true},
+		"the store is no more": {func(f *fixture, _ *error) { f.headErr = errDisk }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			var room error
+			l, err := tlog.Open(t.Context(), f.faulty, tlog.Options{
+				Signer: f.signer, Memory: f.memory(), Now: f.clock.Now, Logger: slog.New(slog.DiscardHandler),
+				Room: func() error { return room },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			add(t, l, 0, nil)
+			if name == "the store is no more" { // it is read before the next batch
+				f.appendErr = errDisk
+				add(t, l, 0, tlog.ErrUnknown)
+				f.appendErr = nil
+			}
+			test.fault(f, &room)
+			_, err = l.Add(t.Context(), leaf(1))
+			if !errors.Is(err, tlog.ErrUnavailable) || errors.Is(err, tlog.ErrIntegrity) || errors.Is(err, tlog.ErrUnknown) != test.unknown {
+				t.Errorf("%v; want that it is unknown: %v", err, test.unknown)
+			}
+		})
+	}
+}
+
+// TestStoreIsBehind has the store say that it has less than it had. Where it lacks
+// what was signed, the log stops in the batch that is told so.
+func TestStoreIsBehind(t *testing.T) {
+	f := newFixture(t)
+	s := &lying{Store: f.faulty}
+	l := f.openOver(t, s)
+	for n := range 3 {
+		add(t, l, n, nil)
+	}
+	before := l.Published()
+	s.failed = tlog.ErrIntegrity
+	f.head = func(h *tlog.Head) { h.Size = 2 }
+	add(t, l, 3, tlog.ErrIntegrity)
+	s.failed, f.head = nil, nil
+	add(t, l, 4, tlog.ErrIntegrity)
+	if l.Published() != before {
+		t.Error("another checkpoint was published")
 	}
 }

@@ -2,6 +2,7 @@ package tlog_test
 
 import (
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,6 +64,57 @@ func TestHangingStore(t *testing.T) {
 		}
 		if err := l.Ready(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestSilentServer has a store that others share not answer. Those who wait for
+// a batch are told together with it, and not one batch after the other; and only
+// those of the batch are told that nobody knows what became of their leaves.
+func TestSilentServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		l, err := tlog.Open(t.Context(), f.faulty, tlog.Options{
+			Signer: f.signer, Memory: f.memory(), Now: f.clock.Now, Logger: slog.New(slog.DiscardHandler), Shared: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		add(t, l, 0, nil)
+		for _, took := range []time.Duration{1500 * time.Millisecond, 100 * time.Millisecond} {
+			f.hold, f.entered, f.appendErr = make(chan struct{}), make(chan struct{}, 2), errDisk
+			start := time.Now()
+			submit := func(n int) chan error {
+				done := make(chan error, 1)
+				go func() {
+					_, err := l.Add(t.Context(), leaf(n))
+					done <- err
+				}()
+				synctest.Wait()
+				return done
+			}
+			first := submit(1)
+			<-f.entered
+			second, third := submit(2), submit(3)
+			time.Sleep(took)
+			close(f.hold)
+			for n, done := range []chan error{first, second, third} {
+				err := <-done
+				if tried := n == 0 || took < time.Second; !errors.Is(err, tlog.ErrUnavailable) || errors.Is(err, tlog.ErrUnknown) != tried {
+					t.Errorf("%v, submission %d: %v, want that it is unknown: %v", took, n, err, tried)
+				}
+			}
+			if waited := time.Since(start); waited != took {
+				t.Errorf("answered after %v, want %v", waited, took)
+			}
+			synctest.Wait()
+			f.hold, f.entered, f.appendErr = nil, nil, nil
+		}
+		for n := range 4 {
+			if in := add(t, l, n, nil); in.Dup != (n == 0) {
+				t.Errorf("leaf %d: dup %v", n, in.Dup)
+			}
 		}
 	})
 }

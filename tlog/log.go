@@ -79,6 +79,11 @@ const (
 	// a local file cannot be interrupted. It is less than the 30 seconds after
 	// which clients give up by themselves, who then know nothing.
 	maxWait = 25 * time.Second
+
+	// maxFailing is when a batch that fails over a Shared store has kept others
+	// waiting for a server that does not answer. They are told with it, or else
+	// each batch would wait for that server anew.
+	maxFailing = time.Second
 )
 
 // Open opens the log in a Store and publishes its state.
@@ -128,8 +133,7 @@ func (l *Log) mustBeNew(ctx context.Context) error {
 	return err
 }
 
-// Close stops the log. Submissions that wait are answered with ErrUnavailable;
-// whether they were stored is then unknown to their callers.
+// Close stops the log. Submissions that wait are answered with ErrUnknown.
 func (l *Log) Close() error {
 	close(l.quit)
 	<-l.done
@@ -177,8 +181,8 @@ type Included struct {
 
 // Add adds a leaf, or finds it, and returns when it is durable and included in
 // a published checkpoint. When ctx ends before that the leaf may or may not be
-// added; submitting it again finds out. The same is true of ErrUnavailable,
-// which is what a caller gets whose batch is not committed within 25 seconds.
+// added; submitting it again finds out. The same is true of ErrUnknown, which
+// is what a caller gets, too, whose batch is not committed within 25 seconds.
 func (l *Log) Add(ctx context.Context, leaf Leaf) (*Included, error) {
 	if n := leaf.bytes(); n > MaxBatchBytes {
 		return nil, fmt.Errorf("%w: it has %d bytes, want at most %d", ErrTooLarge, n, MaxBatchBytes)
@@ -191,7 +195,7 @@ func (l *Log) Add(ctx context.Context, leaf Leaf) (*Included, error) {
 	if in.Dup && leaf.ID == (Hash{}) {
 		// The store found it by its ID, which is its hash. Do not take its word.
 		if h, err := in.Tree.LeafHash(ctx, in.Index); err != nil {
-			return nil, err
+			return nil, unknown(err)
 		} else if h != p.hash {
 			return nil, fmt.Errorf("%w: the store found leaf %x at index %d, which holds %x", ErrIntegrity, p.hash, in.Index, h)
 		}
@@ -199,7 +203,7 @@ func (l *Log) Add(ctx context.Context, leaf Leaf) (*Included, error) {
 	var err error
 	in.Proof, err = in.Tree.Inclusion(ctx, in.Index, in.Tree.Size)
 	if err != nil {
-		return nil, err
+		return nil, unknown(err)
 	}
 	return in, nil
 }
@@ -232,14 +236,14 @@ func (l *Log) submit(ctx context.Context, p *pending) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timeout.C:
-		return unavailable("it was not committed within %v; whether it will be is not known, submit it again to find out", maxWait)
+		return unknown(unavailable("it was not committed within %v", maxWait))
 	case <-l.done:
 		// The last batch may have answered at the same moment.
 		select {
 		case <-p.done:
 			return p.err
 		default:
-			return unavailable("it is shutting down")
+			return unknown(unavailable("it is shutting down"))
 		}
 	}
 }
@@ -329,7 +333,28 @@ func (l *Log) run() {
 				break collect
 			}
 		}
-		l.round(batch)
+		start := time.Now()
+		if err := l.round(batch); l.opts.Shared && err != nil && time.Since(start) >= maxFailing {
+			l.turnAway(carry, err)
+			carry = nil
+		}
+	}
+}
+
+// turnAway answers all who wait with the error of the batch before them.
+func (l *Log) turnAway(carry *pending, err error) {
+	// Not wrapped: what is unknown of that batch is known of them.
+	err = unavailable("waiting for a batch that failed: %v", err)
+	for p := carry; ; {
+		if p != nil {
+			p.err = err
+			close(p.done)
+		}
+		select {
+		case p = <-l.queue:
+		default:
+			return
+		}
 	}
 }
 
@@ -348,19 +373,21 @@ func (l *Leaf) bytes() int {
 	return n
 }
 
-// round commits one batch and answers it.
-func (l *Log) round(batch []*pending) {
+// round commits one batch, answers it, and returns how it ended.
+func (l *Log) round(batch []*pending) error {
 	start := time.Now()
 	l.begun.Store(&start)
 	ctx, cancel := context.WithTimeout(context.Background(), roundTimeout)
 	defer cancel()
 	adds := slices.DeleteFunc(slices.Clone(batch), func(p *pending) bool { return p.leaf == nil })
+	var tree *Tree
+	var err error
 	if l.opts.Shared && len(adds) < len(batch) {
-		head, err := l.store.Head(ctx)
-		t := l.Published()
-		l.stale = l.stale || err != nil || head.Size != t.Size || head.Root != t.Root
+		err = l.compare(ctx)
 	}
-	tree, err := l.commit(ctx, adds)
+	if err == nil {
+		tree, err = l.commit(ctx, adds)
+	}
 	ready := err
 	if err == nil && slices.ContainsFunc(batch, func(p *pending) bool { return p.leaf == nil && !p.latest }) {
 		ready = l.check(ctx, tree)
@@ -382,6 +409,22 @@ func (l *Log) round(batch []*pending) {
 	if l.opts.Observe != nil && len(adds) > 0 {
 		l.opts.Observe(len(adds), time.Since(start), err)
 	}
+	return err
+}
+
+// compare looks whether the store has more than what is published. Where it
+// cannot be asked, a batch is not even tried.
+func (l *Log) compare(ctx context.Context) error {
+	if l.violated != nil {
+		return nil
+	}
+	head, err := l.store.Head(ctx)
+	if err != nil {
+		return unavailable("reading the head: %w", err)
+	}
+	t := l.Published()
+	l.stale = l.stale || head.Size != t.Size || head.Root != t.Root
+	return nil
 }
 
 // commit appends the leaves of a batch, fills in where they are placed, and
@@ -430,7 +473,13 @@ func (l *Log) commit(ctx context.Context, batch []*pending) (*Tree, error) {
 	// From here on the store may be ahead, until a tree is published.
 	l.stale = true
 	if err != nil {
-		return nil, unavailable("appending %d leaves: %w", len(leaves), err)
+		if errors.Is(err, ErrIntegrity) { // what the store has lost may have been signed
+			if _, err := l.load(ctx); err != nil {
+				return nil, unknown(err)
+			}
+			err = errors.New(err.Error()) // it was not
+		}
+		return nil, unknown(unavailable("appending %d leaves: %w", len(leaves), err))
 	}
 	if len(placed) != len(batch) {
 		return nil, fmt.Errorf("%w: the store placed %d of %d leaves", ErrIntegrity, len(placed), len(batch))
@@ -444,19 +493,19 @@ func (l *Log) commit(ctx context.Context, batch []*pending) (*Tree, error) {
 	}
 	next, ok := tree.extend(batch, head)
 	if ok {
-		return next, l.publish(next)
+		return next, unknown(l.publish(next))
 	}
 	// Somebody else appended to the same store in between, or the store is
 	// wrong: read back what it has, and look where the leaves are.
 	if next, err = l.load(ctx); err != nil {
-		return nil, err
+		return nil, unknown(err)
 	}
 	for _, p := range batch {
 		if p.placed.Dup {
 			continue
 		}
 		if h, err := next.LeafHash(ctx, p.placed.Index); err != nil {
-			return nil, err
+			return nil, unknown(err)
 		} else if h != p.hash {
 			return nil, fmt.Errorf("%w: the store placed leaf %x at index %d, which holds %x", ErrIntegrity, p.hash, p.placed.Index, h)
 		}
@@ -601,6 +650,14 @@ func (l *Log) check(ctx context.Context, t *Tree) error {
 		return fmt.Errorf("%w: %w: by %v", ErrUnavailable, ErrClock, behind)
 	}
 	return nil
+}
+
+// unknown adds to an ErrUnavailable that the leaves may have been added.
+func unknown(err error) error {
+	if !errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
 // unavailable returns an ErrUnavailable with a cause.

@@ -104,7 +104,8 @@ type Store interface {
 	// each lies and the head after it. It is durable when it returns without
 	// error. A leaf whose ID is known, earlier in the log or in this batch,
 	// is found, not added. After an error the outcome is unknown until Head
-	// is read. ErrClock means that nothing was added.
+	// is read. ErrClock means that nothing was added, ErrIntegrity that the
+	// store has less than it had.
 	Append(ctx context.Context, leaves []Leaf) ([]Placed, Head, error)
 
 	// Tile returns the first width hashes of a tile, 1 <= width <= 256: the
@@ -124,6 +125,11 @@ var (
 	// ErrUnavailable: the store, the signer or the clock is in trouble, or
 	// the queue is full. The same call may succeed later.
 	ErrUnavailable = errors.New("log temporarily unavailable")
+
+	// ErrUnknown: whether the leaf was added is not known, to the log either.
+	// Submitting it again finds out. It is always wrapped together with
+	// ErrUnavailable, which without it says that nothing was added.
+	ErrUnknown = errors.New("whether the entry was added is not known, submit it again to find out")
 
 	// ErrIntegrity: what the store holds and what was signed before
 	// contradict each other. The log does not sign any more until a person

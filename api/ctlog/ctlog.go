@@ -163,6 +163,9 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if p.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 		p.text = "the log is temporarily unavailable; try again"
+		if errors.Is(err, tlog.ErrUnknown) {
+			p.text = "the log is temporarily unavailable; whether the certificate was added is not known, submit it again to find out"
+		}
 	}
 	body := http.StatusText(p.status) + "\n" + strings.ToValidUTF8(p.text, "\uFFFD") + "\n"
 	w.Header().Set("Cache-Control", cacheNever)

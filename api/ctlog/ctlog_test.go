@@ -413,6 +413,12 @@ func TestUnavailable(t *testing.T) {
 	if strings.Count(f.logged.String(), "request failed") != 2 {
 		t.Errorf("the operator's log has %s", &f.logged)
 	}
+	w := httptest.NewRecorder()
+	h := &handler{Config{Status: func(error) int { return 503 }, Logger: slog.New(slog.DiscardHandler)}}
+	h.fail(w, httptest.NewRequest("POST", "/ct/v1/add-chain", nil), fmt.Errorf("%w: %w", tlog.ErrUnknown, tlog.ErrUnavailable))
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "is not known") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
 }
 
 func TestAllocationBudget(t *testing.T) {

@@ -103,6 +103,8 @@ func (h *handler) problem(r *http.Request, err error) *problem {
 	status := h.cfg.Status(err)
 	message := err.Error()
 	switch {
+	case errors.Is(err, tlog.ErrUnknown):
+		message = "the transparency log is temporarily unavailable; whether the entry was added is not known, submit it again to find out"
 	case status == http.StatusServiceUnavailable:
 		message = "the transparency log is temporarily unavailable, try again"
 	case status == http.StatusGatewayTimeout:

@@ -1222,6 +1222,9 @@ func TestTroubleIsNotTold(t *testing.T) {
 		s.logged.Reset()
 	}
 	check(a, 503)
+	if !strings.Contains(a.body, "is not known") {
+		t.Errorf("an entry that was stored is refused with %s", a.body)
+	}
 	check(s.do(t, "GET", "/api/v1/log/entries?logIndex=0", ""), 503)
 	check(s.do(t, "POST", "/api/v1/log/entries/retrieve", `{"logIndexes":[0]}`), 503)
 	s.signer.broken.Store(false)

@@ -98,10 +98,19 @@ func logMutants() []mutant {
 			{log, "	in.Proof, err = in.Tree.Inclusion(ctx, in.Index, in.Tree.Size)\n", "	tree := l.Published()\n	in.Proof, err = tree.Inclusion(ctx, in.Index, tree.Size)\n"},
 		}, engine},
 		{"tlog/answer-without-publishing", "a batch is answered when the store has it, before a checkpoint includes it", []edit{
-			{log, "		return next, l.publish(next)\n", "		l.published.Store(next)\n		l.stale = false\n		return next, nil\n"},
+			{log, "		return next, unknown(l.publish(next))\n", "		l.published.Store(next)\n		l.stale = false\n		return next, nil\n"},
 		}, engine},
 		{"tlog/queue-without-bound", "a submission waits where the queue is full, instead of being refused", []edit{
 			{log, "	default:\n		return unavailable(\"%d submissions wait already\", maxQueue)\n", "	case <-ctx.Done():\n		return ctx.Err()\n"},
+		}, engine},
+		{"tlog/waiting-anew", "those who wait for a batch over a store that is away wait for it with the next batch again", []edit{
+			{log, "			l.turnAway(carry, err)\n			carry = nil\n", ""},
+		}, engine},
+		{"tlog/unknown-told-as-refused", "a client whose entry may have been stored is told that it was not", []edit{
+			{log, "	if !errors.Is(err, ErrUnavailable) {\n", "	if err != nil {\n"},
+		}, engine},
+		{"tlog/behind-is-violation", "a store that has lost what nobody signed stops the log", []edit{
+			{log, "if errors.Is(err, ErrIntegrity) { // what the store", "if false { // what the store"},
 		}, engine},
 		{"tlog/full-disk-filled", "batches are appended until the disk is full", []edit{
 			{log, "	if err := l.room(); err != nil {\n		return nil, err\n	}\n", ""},

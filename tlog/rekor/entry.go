@@ -52,8 +52,8 @@ func (e *ExistsError) Is(target error) bool { return target == ErrExists }
 //
 // It returns an ExistsError for an entry that is there already, and the errors
 // of [tlog.Log.Add]. Where the signer fails after the entry was stored, that is
-// tlog.ErrUnavailable: submitting the entry again gives an ExistsError, and
-// fetching it a new signature.
+// tlog.ErrUnknown to the caller, too: submitting the entry again gives an
+// ExistsError, and fetching it a new signature.
 func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
 	in, err := l.log.Add(ctx, tlog.Leaf{Value: e.Body, Keys: e.Keys})
 	if err != nil {
@@ -63,7 +63,11 @@ func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
 	if in.Dup {
 		return nil, &ExistsError{UUID: uuid}
 	}
-	return l.answer(uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body}, in.Tree, in.Proof)
+	answer, err := l.answer(uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body}, in.Tree, in.Proof)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", tlog.ErrUnknown, err)
+	}
+	return answer, nil
 }
 
 // ByIndex returns the entry with a virtual index, or tlog.ErrNotFound.
