@@ -586,6 +586,9 @@ func TestTrouble(t *testing.T) {
 				if want := fmt.Sprintf(`{"code":%d,"message":%q,"details":[]}`, c.code, c.message); resp.StatusCode != c.status || strings.ReplaceAll(text, ", ", ",") != want {
 					t.Errorf("%s: %d %s\nwant %s", path, resp.StatusCode, text, want)
 				}
+				if got, want := resp.Header.Get("Retry-After"), map[int]string{503: "1"}[c.status]; got != want {
+					t.Errorf("%s: Retry-After %q, want %q", path, got, want)
+				}
 			}
 			client := fulciov2.NewCAClient(w.dial())
 			text, err := json.Marshal(v2)

@@ -36,6 +36,9 @@ func (s *Service) gateway() (http.Handler, error) {
 		// The decoder's errors repeat whole values of a request.
 		runtime.WithErrorHandler(func(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 			s := status.Convert(err)
+			if s.Code() == codes.Unavailable {
+				w.Header().Set("Retry-After", "1")
+			}
 			runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, status.Error(s.Code(), clean(s.Message())))
 		}),
 		// Without this, X-HTTP-Method-Override turns a POST into a GET.
