@@ -17,6 +17,10 @@ const (
 	MaxBytes = 4 << 20
 )
 
+// maxFailing is when a batch that fails has kept others waiting for a storage
+// that does not answer. They are told with it, and do not wait for it anew.
+const maxFailing = time.Second
+
 var (
 	// ErrSerial: there is a row with the same serial.
 	ErrSerial = errors.New("the audit log has a row with this serial already")
@@ -99,7 +103,16 @@ func (q *Queue) run() {
 				break collect
 			}
 		}
+		start := time.Now()
 		err := q.commit(batch)
+		for waits := err != nil && time.Since(start) >= maxFailing; waits; {
+			select {
+			case row := <-q.rows:
+				take(row)
+			default:
+				waits = false
+			}
+		}
 		for _, row := range batch {
 			if err != nil {
 				row.Err = err

@@ -147,7 +147,9 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		} else {
 			failures++
 		}
-		if conflicts == maxConflicts || failures == maxFailures || ctx.Err() != nil {
+		// A server that does not answer is not asked what became of the batch: by
+		// then nobody waits any more. Whoever submits a leaf again finds out.
+		if conflicts == maxConflicts || failures == maxFailures || ctx.Err() != nil || s.db.reach.away() {
 			return nil, tlog.Head{}, err
 		}
 		was := t.head.Size
@@ -155,7 +157,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 			return nil, tlog.Head{}, err
 		}
 		if t.head.Size < was {
-			return nil, tlog.Head{}, fmt.Errorf("the tree had size %d, and has size %d now", was, t.head.Size)
+			return nil, tlog.Head{}, fmt.Errorf("%w: the tree had size %d, and has size %d now", tlog.ErrIntegrity, was, t.head.Size)
 		}
 		if now = s.db.now(); t.head.Time.Sub(now) > tlog.MaxClockStep {
 			// Not an ErrClock: some leaves may be queued.
@@ -186,6 +188,9 @@ func (s *Store) add(ctx context.Context, b *batch, t *tip, now time.Time) error 
 		return nil
 	}
 	failed := s.integrate(ctx, t, now, max(last, b.queue+int64(len(b.leaves))))
+	if failed != nil && s.db.reach.away() {
+		return failed
+	}
 	if err := s.find(ctx, b); err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (a *Audit) commit(batch []*audit.Row) error {
 			failures++
 			unknown = true
 		}
-		if conflicts == maxConflicts || failures == maxFailures {
+		if conflicts == maxConflicts || failures == maxFailures || a.db.reach.away() {
 			return err
 		}
 	}

@@ -17,9 +17,10 @@ import (
 const (
 	// ioTimeout bounds every wait for the server: to connect, to send, and for
 	// the first byte of an answer. A batch of 1,000 leaves takes a tenth of it; a
-	// server that is gone costs no more than this. A DSN may ask for more
-	// (timeout, readTimeout, writeTimeout) where the server is that slow.
-	ioTimeout = 2 * time.Second
+	// server that is gone costs no more than this, and a client is told within
+	// 2 seconds. A DSN may ask for more (timeout, readTimeout, writeTimeout) where
+	// the server is that slow.
+	ioTimeout = 1250 * time.Millisecond
 
 	// patience is the same for what may wait for others: locks, and changes of
 	// the schema.
@@ -32,13 +33,22 @@ const (
 // READ COMMITTED: with a snapshot for a whole transaction, which is the default
 // of the servers, a leaf that somebody else has just queued is both in the way
 // of an INSERT and invisible to a SELECT.
+//
+// The end of a connection may never reach the server. A transaction that was
+// lost that way would keep its locks for hours (wait_timeout), on the next tree
+// head among others. MariaDB ends one that does nothing for 3 seconds, and none
+// here waits that long between two statements. MySQL has no such limit, and takes
+// it for a comment.
 var session = []string{
 	"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-	"SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = 1, autocommit = 1",
+	"SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = 1, autocommit = 1 /*M!100300 , idle_transaction_timeout = 3 */",
 }
 
 // A connector makes connections that are set up.
-type connector struct{ driver.Connector }
+type connector struct {
+	driver.Connector
+	reach *reach
+}
 
 // newConnector reads a DSN. No error of it holds anything of the DSN, which
 // holds a password.
@@ -57,11 +67,13 @@ func newConnector(dsn string, timeout time.Duration, logger *slog.Logger) (*conn
 	config.ParseTime = false // all times are integers
 	config.Timeout, config.ReadTimeout, config.WriteTimeout = max(config.Timeout, ioTimeout), max(config.ReadTimeout, timeout), max(config.WriteTimeout, timeout)
 	config.Logger = driverLog{logger}
+	reach := newReach()
+	config.DialFunc = reach.dial
 	c, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, errors.New("the DSN is refused by the driver")
 	}
-	return &connector{c}, nil
+	return &connector{c, reach}, nil
 }
 
 // driverLog takes what the driver has to say of broken connections. The errors
@@ -72,6 +84,16 @@ func (l driverLog) Print(v ...any) { l.logger.Debug("mysql driver", "msg", fmt.S
 
 // Connect returns a connection that is set up.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	done, err := c.reach.try(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.connect(ctx)
+	done(err)
+	return conn, err
+}
+
+func (c *connector) connect(ctx context.Context) (driver.Conn, error) {
 	inner, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
@@ -87,7 +109,7 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil, fmt.Errorf("setting up a connection: %w", err)
 		}
 	}
-	return conn{full}, nil
+	return &conn{full, c.reach, c.reach.now()}, nil
 }
 
 // fullConn is what a connection of the driver can do.
@@ -107,13 +129,31 @@ type fullConn interface {
 // for each size of a batch and keeps it: with many connections that meets the
 // server's limit (max_prepared_stmt_count), and it costs a round trip each time
 // a connection is new.
-type conn struct{ fullConn }
+type conn struct {
+	fullConn
+	reach  *reach
+	rested int64 // when it went idle, by the clock of reach
+}
 
-func (c conn) PrepareContext(_ context.Context, query string) (driver.Stmt, error) {
+// IsValid is asked when a connection goes idle.
+func (c *conn) IsValid() bool {
+	c.rested = c.reach.now()
+	return c.fullConn.IsValid()
+}
+
+// ResetSession is asked when a connection that was idle is to be used.
+func (c *conn) ResetSession(ctx context.Context) error {
+	if c.rested < c.reach.silent.Load() {
+		return driver.ErrBadConn
+	}
+	return c.fullConn.ResetSession(ctx)
+}
+
+func (c *conn) PrepareContext(_ context.Context, query string) (driver.Stmt, error) {
 	return &stmt{c.fullConn, query}, nil
 }
 
-func (c conn) Prepare(query string) (driver.Stmt, error) {
+func (c *conn) Prepare(query string) (driver.Stmt, error) {
 	return c.PrepareContext(context.Background(), query)
 }
 
@@ -164,6 +204,7 @@ const (
 	errTooMany     = 1040
 	errShutdown    = 1053
 	errDuplicate   = 1062
+	errBlocked     = 1129
 	errNoTable     = 1146
 	errLockTimeout = 1205
 	errDeadlock    = 1213
@@ -184,12 +225,13 @@ func isError(err error, numbers ...uint16) bool {
 }
 
 // Unreachable says whether an error is one of the way to the server, or of a
-// server that is starting or stopping, and not one of what it was asked.
+// server that is starting or stopping or takes no more connections, and not one
+// of what it was asked.
 func Unreachable(err error) bool {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {
-		return e.Number == errShutdown || e.Number == errTooMany
+		return e.Number == errShutdown || e.Number == errTooMany || e.Number == errBlocked
 	}
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, io.EOF)
+	return errors.Is(err, errSilent) || errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, io.EOF)
 }

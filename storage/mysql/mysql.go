@@ -13,6 +13,8 @@
 //     every replica answers with the same index and time.
 //   - An answer that was lost, in whichever of the two commits, is found out by
 //     reading back: the timestamps of the queue say which leaves were ours.
+//   - A server that is away is waited for once, for little more than a second,
+//     and not once for each statement or each caller; and it is not stormed when it is back.
 //   - The password in the DSN is in no error and in no line of a log.
 //
 // The tables are Trillian's own, so that an unmodified trillian_log_server and
@@ -61,6 +63,7 @@ var trillianOnce sync.Once
 // A DB is a database. It is safe for concurrent use.
 type DB struct {
 	read, write *sql.DB
+	reach       *reach // of both
 	patient     *connector
 	now         func() time.Time
 
@@ -85,7 +88,7 @@ func Open(ctx context.Context, dsn string, now func() time.Time, logger *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("opening database: %w", err)
 	}
-	d := &DB{read: connect(quick, maxReaders), write: connect(quick, maxWriters), patient: patient, now: now, tiles: make(chan struct{}, maxTiles)}
+	d := &DB{read: connect(quick, maxReaders), write: connect(quick, maxWriters), reach: quick.reach, patient: patient, now: now, tiles: make(chan struct{}, maxTiles)}
 	d.reader, d.writer = trillianmysql.NewLogStorage(d.read, nil), trillianmysql.NewLogStorage(d.write, nil)
 	if err := d.migrate(ctx); err != nil {
 		d.Close()
