@@ -4,6 +4,9 @@
 //
 //	F1  SIGKILL at random times, at each commit step, and in the middle of recovery
 //	F2  disks that run full
+//	F3  a database that restarts, is killed, flaps, is slow, or refuses connections
+//	F4  a network that loses, holds or resets what goes to a database, at each COMMIT
+//	F5  a failover to a database that is behind, and the old one coming back
 //	F7  SIGTERM under load
 //	F8  clocks that jump and stop
 //	F10 flipped bits, in memory and on the disk
@@ -11,7 +14,8 @@
 //	F12 one of the logs down
 //
 // Every random choice follows from a seed that is printed; FAULTS_SEED sets it.
-// FAULTS_KILLS is the number of random kills, 50 unless it is set.
+// FAULTS_KILLS is the number of random kills, 50 unless it is set, and
+// FAULTS_DB_ROUNDS how often each fault of a database comes, twice unless it is set.
 package faults
 
 import (
@@ -59,6 +63,7 @@ type bench struct {
 	leaks    *harness.Leaks
 	allow    []int
 	baseline *harness.Figures
+	database bool // the storage may end in the middle of a commit
 
 	records, trees int // what CheckSince has seen
 }
@@ -102,7 +107,7 @@ func (b *bench) measure() {
 func (b *bench) evidence(records, trees int) *harness.Evidence {
 	return &harness.Evidence{
 		Server: b.Server, Records: b.ledger.Records(records), Trees: b.recorder.Trees(trees),
-		Allow: b.allow, Baseline: b.baseline,
+		Allow: b.allow, Baseline: b.baseline, Unresolved: b.database,
 	}
 }
 
