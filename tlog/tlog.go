@@ -28,6 +28,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -80,11 +81,40 @@ type Entry struct {
 	Value, Extra []byte
 }
 
+// A Record is what a Store keeps of an entry beside its search keys: what goes
+// along when a log is copied from one storage to another.
+type Record struct {
+	Entry
+	ID Hash // de-duplication identity; the leaf hash where a Leaf gave none
+}
+
+// A SearchKey leads from a search key to the entry with a leaf hash.
+type SearchKey struct {
+	Name string
+	Hash Hash
+}
+
 // A Head is the state of a tree.
 type Head struct {
 	Size uint64
 	Root Hash
 	Time time.Time // when its last entry was integrated; zero for an empty tree
+}
+
+// Next says why records cannot be the next entries of a log with this head: they
+// lack one, or their time goes back.
+func (h Head) Next(records []Record) error {
+	last := h.Time
+	for i, r := range records {
+		if want := h.Size + uint64(i); r.Index != want {
+			return fmt.Errorf("entry %d comes where entry %d should", r.Index, want)
+		}
+		if r.Time.Before(last) {
+			return fmt.Errorf("entry %d has time %v, which is before %v, that of the entry before it", r.Index, r.Time, last)
+		}
+		last = r.Time
+	}
+	return nil
 }
 
 // Placed tells where a leaf of an Append lies.

@@ -58,25 +58,37 @@ func NewQueue(commit func([]*Row) error) *Queue {
 // Add appends a row; it is durable on return. A serial that is there already
 // is an error. When ctx ends first, the row may or may not be there.
 func (q *Queue) Add(ctx context.Context, at time.Time, serial string, record []byte) error {
-	row := &Row{At: at, Serial: serial, Record: record, done: make(chan struct{})}
+	return q.AddAll(ctx, []Row{{At: at, Serial: serial, Record: record}})
+}
+
+// AddAll appends rows in their order; all are durable on return without error.
+func (q *Queue) AddAll(ctx context.Context, rows []Row) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	select {
-	case q.rows <- row:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-q.quit:
-		return errClosed
+	for i := range rows {
+		rows[i].done = make(chan struct{})
+		select {
+		case q.rows <- &rows[i]:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-q.quit:
+			return errClosed
+		}
 	}
-	select {
-	case <-row.done:
-		return row.Err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-q.done:
-		return errClosed
+	for i := range rows {
+		select {
+		case <-rows[i].done:
+			if err := rows[i].Err; err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-q.done:
+			return errClosed
+		}
 	}
+	return nil
 }
 
 func (q *Queue) run() {

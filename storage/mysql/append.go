@@ -354,6 +354,8 @@ type sequencer struct {
 	storage.LogStorage
 	size uint64 // of the tree that is added to
 	at   int64  // the time of the new entries
+
+	records map[tlog.Hash]tlog.Record // of an Import, by ID: each has its own time
 }
 
 func (q *sequencer) ReadWriteTransaction(ctx context.Context, tree *trillian.Tree, f storage.LogTXFunc) error {
@@ -394,6 +396,14 @@ func (tx *sequencerTX) UpdateSequencedLeaves(ctx context.Context, leaves []*tril
 	at := timestamppb.New(time.Unix(0, tx.q.at))
 	for _, leaf := range leaves {
 		leaf.IntegrateTimestamp = at
+		if tx.q.records == nil {
+			continue
+		}
+		r, ok := tx.q.records[tlog.Hash(leaf.LeafIdentityHash)]
+		if !ok || r.Index != uint64(leaf.LeafIndex) {
+			return fmt.Errorf("the queue has leaf %x for index %d, where it does not belong", leaf.LeafIdentityHash, leaf.LeafIndex)
+		}
+		leaf.IntegrateTimestamp = timestamppb.New(r.Time)
 	}
 	return tx.LogTreeTX.UpdateSequencedLeaves(ctx, leaves)
 }

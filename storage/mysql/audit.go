@@ -130,7 +130,7 @@ func (a *Audit) Ready(ctx context.Context) error {
 }
 
 // Records calls f with each record, oldest first, until f returns an error.
-func (a *Audit) Records(ctx context.Context, f func(serial string, record []byte) error) error {
+func (a *Audit) Records(ctx context.Context, f func(at time.Time, serial string, record []byte) error) error {
 	for seq := int64(0); ; {
 		n, err := a.page(ctx, &seq, f)
 		if err != nil || n < auditPage {
@@ -140,19 +140,20 @@ func (a *Audit) Records(ctx context.Context, f func(serial string, record []byte
 }
 
 // page calls f with the rows after seq, and moves seq.
-func (a *Audit) page(ctx context.Context, seq *int64, f func(serial string, record []byte) error) (n int, err error) {
-	rows, err := a.db.read.QueryContext(ctx, "SELECT seq, serial, record FROM sigstack_audit WHERE seq > ? ORDER BY seq LIMIT ?", *seq, auditPage)
+func (a *Audit) page(ctx context.Context, seq *int64, f func(at time.Time, serial string, record []byte) error) (n int, err error) {
+	rows, err := a.db.read.QueryContext(ctx, "SELECT seq, time, serial, record FROM sigstack_audit WHERE seq > ? ORDER BY seq LIMIT ?", *seq, auditPage)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
 	for ; rows.Next(); n++ {
+		var nanos int64
 		var serial string
 		var record []byte
-		if err := rows.Scan(seq, &serial, &record); err != nil {
+		if err := rows.Scan(seq, &nanos, &serial, &record); err != nil {
 			return n, err
 		}
-		if err := f(serial, record); err != nil {
+		if err := f(time.Unix(0, nanos).UTC(), serial, record); err != nil {
 			return n, err
 		}
 	}

@@ -60,7 +60,7 @@ func TestAudit(t *testing.T) {
 		}
 	}
 	var found []string
-	err := audits[1].Records(t.Context(), func(serial string, record []byte) error {
+	err := audits[1].Records(t.Context(), func(_ time.Time, serial string, record []byte) error {
 		if string(record) != `{"serial":"`+serial+`"}` {
 			t.Errorf("serial %s has record %s", serial, record)
 		}
@@ -71,7 +71,7 @@ func TestAudit(t *testing.T) {
 		t.Errorf("%d records, %v", len(found), err)
 	}
 	stop := errors.New("enough")
-	if err := a.Records(t.Context(), func(string, []byte) error { return stop }); !errors.Is(err, stop) {
+	if err := a.Records(t.Context(), func(time.Time, string, []byte) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("%v, want the callback's error", err)
 	}
 	for _, a := range audits {
@@ -113,7 +113,7 @@ func TestAuditLostCommit(t *testing.T) {
 			t.Errorf("direction %d: a serial is taken twice", at)
 		}
 		rows := 0
-		if err := a.Records(t.Context(), func(string, []byte) error { rows++; return nil }); err != nil || rows != 1 {
+		if err := a.Records(t.Context(), func(time.Time, string, []byte) error { rows++; return nil }); err != nil || rows != 1 {
 			t.Errorf("direction %d: %d rows, %v", at, rows, err)
 		}
 		a.Close()

@@ -152,6 +152,11 @@ func (d *DB) Log(ctx context.Context, name string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening log %q: %w", name, err)
 	}
+	return d.store(ctx, name, id)
+}
+
+// store returns the log that a tree is.
+func (d *DB) store(ctx context.Context, name string, id int64) (*Store, error) {
 	tree, err := storage.GetTree(ctx, trillianmysql.NewAdminStorage(d.write), id)
 	if err != nil {
 		return nil, fmt.Errorf("opening log %q: %w", name, err)
@@ -170,6 +175,19 @@ func (d *DB) treeID(ctx context.Context, q querier, name string) (id int64, err 
 // createTree makes an empty tree, then names it: after that it is the log. A
 // tree without a name, of a process that ended in between, is never looked at.
 func (d *DB) createTree(ctx context.Context, c *sql.Conn, name string) (int64, error) {
+	tree, err := d.newTree(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	if err := d.initTree(ctx, tree); err != nil {
+		return 0, err
+	}
+	_, err = c.ExecContext(ctx, "INSERT INTO sigstack_log (name, tree_id, created) VALUES (?, ?, ?)", name, tree.TreeId, d.now().UnixNano())
+	return tree.TreeId, err
+}
+
+// newTree makes a tree, which has no head yet. Its ID is random.
+func (d *DB) newTree(ctx context.Context, name string) (*trillian.Tree, error) {
 	tree, err := storage.CreateTree(ctx, trillianmysql.NewAdminStorage(d.write), &trillian.Tree{
 		TreeState:       trillian.TreeState_ACTIVE,
 		TreeType:        trillian.TreeType_LOG,
@@ -177,21 +195,25 @@ func (d *DB) createTree(ctx context.Context, c *sql.Conn, name string) (int64, e
 		MaxRootDuration: durationpb.New(0),
 	})
 	if err != nil {
-		return 0, fmt.Errorf("making a tree: %w", err)
+		return nil, fmt.Errorf("making a tree: %w", err)
 	}
+	return tree, nil
+}
+
+// initTree gives a tree its first head, of size 0.
+func (d *DB) initTree(ctx context.Context, tree *trillian.Tree) error {
 	root, err := (&types.LogRootV1{
 		RootHash:       rfc6962.DefaultHasher.EmptyRoot(),
 		TimestampNanos: uint64(d.now().UnixNano()),
 	}).MarshalBinary()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	err = d.writer.ReadWriteTransaction(ctx, tree, func(ctx context.Context, tx storage.LogTreeTX) error {
 		return tx.StoreSignedLogRoot(ctx, &trillian.SignedLogRoot{LogRoot: root})
 	})
 	if err != nil {
-		return 0, fmt.Errorf("initializing tree %d: %w", tree.TreeId, err)
+		return fmt.Errorf("initializing tree %d: %w", tree.TreeId, err)
 	}
-	_, err = c.ExecContext(ctx, "INSERT INTO sigstack_log (name, tree_id, created) VALUES (?, ?, ?)", name, tree.TreeId, d.now().UnixNano())
-	return tree.TreeId, err
+	return nil
 }

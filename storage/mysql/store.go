@@ -44,6 +44,9 @@ func (s *Store) Claim(ctx context.Context, keyID [32]byte) error {
 	if err := s.db.write.QueryRowContext(ctx, "SELECT key_id FROM sigstack_log WHERE tree_id = ?", s.tree.TreeId).Scan(&had); err != nil {
 		return fmt.Errorf("claiming the log: %w", err)
 	}
+	if bytes.Equal(had, copying[:]) {
+		return errors.New("a copy into the log in the database is not complete; run it again, or start from an empty database")
+	}
 	if !bytes.Equal(had, keyID[:]) {
 		return fmt.Errorf("the log in the database is signed by the key with ID %x, not by %x; all replicas need the same keys", had, keyID)
 	}

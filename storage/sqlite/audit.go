@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"github.com/sigstack/sigstack/storage/audit"
 	"github.com/sigstack/sigstack/tlog/failpoint"
@@ -26,6 +27,10 @@ func OpenAudit(path string) (*Audit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening audit log: %w", err)
 	}
+	return newAudit(d, path)
+}
+
+func newAudit(d *db, path string) (*Audit, error) {
 	insert, err := d.write.Prepare("INSERT INTO audit (time, serial, record) VALUES (?, ?, ?) ON CONFLICT (serial) DO NOTHING")
 	if err != nil {
 		d.close()
@@ -75,18 +80,19 @@ func (a *Audit) Ready(ctx context.Context) error {
 }
 
 // Records calls f with each record, oldest first, until f returns an error.
-func (a *Audit) Records(ctx context.Context, f func(serial string, record []byte) error) error {
-	rows, err := a.db.read.QueryContext(ctx, "SELECT serial, record FROM audit ORDER BY seq")
+func (a *Audit) Records(ctx context.Context, f func(at time.Time, serial string, record []byte) error) error {
+	rows, err := a.db.read.QueryContext(ctx, "SELECT time, serial, record FROM audit ORDER BY seq")
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
+		var nanos int64
 		var serial, record string
-		if err := rows.Scan(&serial, &record); err != nil {
+		if err := rows.Scan(&nanos, &serial, &record); err != nil {
 			return err
 		}
-		if err := f(serial, []byte(record)); err != nil {
+		if err := f(time.Unix(0, nanos).UTC(), serial, []byte(record)); err != nil {
 			return err
 		}
 	}

@@ -66,7 +66,7 @@ func TestAudit(t *testing.T) {
 	a = open()
 	defer a.Close()
 	var serials []string
-	err := a.Records(t.Context(), func(serial string, record []byte) error {
+	err := a.Records(t.Context(), func(_ time.Time, serial string, record []byte) error {
 		if string(record) != `{"serial":"`+serial+`"}` {
 			t.Errorf("serial %s has record %s", serial, record)
 		}
@@ -77,7 +77,7 @@ func TestAudit(t *testing.T) {
 		t.Errorf("%q, %v", serials, err)
 	}
 	stop := errors.New("enough")
-	if err := a.Records(t.Context(), func(string, []byte) error { return stop }); !errors.Is(err, stop) {
+	if err := a.Records(t.Context(), func(time.Time, string, []byte) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("%v, want the callback's error", err)
 	}
 }

@@ -102,7 +102,7 @@ func TestAuditIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		rows := 0
-		if err := a.Records(t.Context(), func(string, []byte) error { rows++; return nil }); err != nil || rows != n+1 {
+		if err := a.Records(t.Context(), func(time.Time, string, []byte) error { rows++; return nil }); err != nil || rows != n+1 {
 			t.Fatalf("%d rows are there after %d were added, %v", rows, n+1, err)
 		}
 	}

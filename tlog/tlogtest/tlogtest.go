@@ -35,6 +35,15 @@ type Store interface {
 	tlog.Store
 	Lookup(ctx context.Context, key string) ([]tlog.Hash, error)
 	Close() error
+
+	// What a copy of a log needs. Records returns records from begin on, at most
+	// so many, and after the first no more than MaxBatchBytes. SearchKeys
+	// returns those after one, in the order of name and hash. Import adds the
+	// next records as they are, all or none.
+	Records(ctx context.Context, begin uint64, most int) ([]tlog.Record, error)
+	SearchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error)
+	Import(ctx context.Context, records []tlog.Record) (tlog.Head, error)
+	ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) error
 }
 
 // Open opens the log with a name, or makes it. What was appended under a name
@@ -56,6 +65,8 @@ func Run(t *testing.T, open Open) {
 		"Entries":          testEntries,
 		"Clock":            testClock,
 		"Rollback":         testRollback,
+		"Import":           testImport,
+		"ImportRefused":    testImportRefused,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // much of the time goes by while a disk syncs
@@ -740,4 +751,167 @@ func testRollback(t *testing.T, open Open) {
 	}
 	r.checkLog(t, f, l, false)
 	closeAll(t, l, s, empty, older, forked)
+}
+
+// fill appends leaves of every sort: with identities of their own, with extra
+// data and without value, with search keys in common, and one as large as a
+// batch.
+func fill(t testing.TB, s tlog.Store, r *reference, size uint64) {
+	t.Helper()
+	for r.size() < size {
+		var leaves []tlog.Leaf
+		for n := int(r.size()); n < int(size) && len(leaves) < 100; n++ {
+			leaf := tlog.Leaf{Value: value(n), Keys: []string{"all@example.com", fmt.Sprintf("sha256:%04x", n)}}
+			switch n % 7 {
+			case 1:
+				leaf.ID, leaf.Extra = tlog.LeafHash(fmt.Appendf(nil, "identity %d", n)), []byte("beside the value")
+			case 2:
+				leaf.Keys = nil
+			}
+			if n == 3 {
+				leaf = tlog.Leaf{Value: []byte{}}
+			}
+			if n == 150 {
+				leaf.Value = append(leaf.Value, make([]byte, tlog.MaxBatchBytes-1000)...)
+			}
+			leaves = append(leaves, leaf)
+			r.add(t, leaf.Value)
+		}
+		if _, _, err := s.Append(t.Context(), leaves); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// copyKeys copies all search keys, a few at a time, and returns them.
+func copyKeys(t testing.TB, from, to Store) []tlog.SearchKey {
+	t.Helper()
+	var all []tlog.SearchKey
+	for after := (tlog.SearchKey{}); ; after = all[len(all)-1] {
+		keys, err := from.SearchKeys(t.Context(), after, 97)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) == 0 {
+			return all
+		}
+		if err := to.ImportSearchKeys(t.Context(), keys); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, keys...)
+	}
+}
+
+// testImport copies a log into another one, in batches of several sizes, and
+// goes on there.
+func testImport(t *testing.T, open Open) {
+	f := newFixture(t)
+	from, to := open(t, "import-from", f.clock.Now), open(t, "import-to", f.clock.Now)
+	r := &reference{}
+	const size = 600
+	fill(t, from, r, size)
+	f.clock.Step(time.Hour) // the times of the entries are those of the source
+
+	keys := copyKeys(t, from, to)
+	if want := 2 * (size - (size+4)/7 - 1); len(keys) != want { // n%7 == 2 has none, nor has 3
+		t.Fatalf("%d search keys, want %d", len(keys), want)
+	}
+	copied := &reference{}
+	for most := 1; copied.size() < size; most = most*3%251 + 1 {
+		records, err := from.Records(t.Context(), copied.size(), most)
+		if err != nil || len(records) == 0 || len(records) > most {
+			t.Fatalf("records from %d: %d, %v", copied.size(), len(records), err)
+		}
+		bytes := 0
+		for _, rec := range records {
+			bytes += len(rec.Value) + len(rec.Extra)
+			copied.add(t, rec.Value)
+		}
+		if bytes > tlog.MaxBatchBytes && len(records) > 1 {
+			t.Fatalf("%d records of %d bytes", len(records), bytes)
+		}
+		head, err := to.Import(t.Context(), records)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if head.Size != copied.size() || head.Root != r.root(t, head.Size) || !head.Time.Equal(records[len(records)-1].Time) {
+			t.Fatalf("import returned %+v, want size %d and root %x", head, copied.size(), r.root(t, copied.size()))
+		}
+	}
+	r.checkStore(t, to)
+	for n := uint64(0); n < size; n++ {
+		want, err := from.Records(t.Context(), n, 1)
+		if err != nil || len(want) != 1 {
+			t.Fatal(len(want), err)
+		}
+		got, err := to.Records(t.Context(), n, 1)
+		if err != nil || len(got) != 1 {
+			t.Fatal(len(got), err)
+		}
+		if !got[0].Time.Equal(want[0].Time) || string(got[0].Extra) != string(want[0].Extra) || got[0].ID != want[0].ID {
+			t.Fatalf("entry %d is %v with identity %x, want %v and %x", n, got[0].Time, got[0].ID, want[0].Time, want[0].ID)
+		}
+	}
+	if none, err := to.Records(t.Context(), size, 9); err != nil || len(none) != 0 {
+		t.Fatalf("records behind the end: %d, %v", len(none), err)
+	}
+	if again := copyKeys(t, to, to); !slices.Equal(again, keys) {
+		t.Fatalf("%d search keys in the copy, or others than the %d of the source", len(again), len(keys))
+	}
+	if found, err := to.Lookup(t.Context(), "sha256:0000"); err != nil || len(found) != 1 || found[0] != r.hashes[0] {
+		t.Fatalf("search in the copy: %d, %v", len(found), err)
+	}
+
+	// It goes on as the source would: what is known is found.
+	placed, _, err := to.Append(t.Context(), []tlog.Leaf{{Value: value(0)}, {Value: value(99), ID: tlog.LeafHash([]byte("identity 1"))}, {Value: value(size)}})
+	if err != nil || !placed[0].Dup || placed[0].Index != 0 || !placed[1].Dup || placed[1].Index != 1 || placed[2].Index != size {
+		t.Fatalf("append to a copy: %+v, %v", placed, err)
+	}
+	r.add(t, value(size))
+	r.checkStore(t, to)
+	closeAll(t, from, to)
+}
+
+// testImportRefused imports what cannot come next. Nothing of it is kept.
+func testImportRefused(t *testing.T, open Open) {
+	f := newFixture(t)
+	from, to := open(t, "refused-from", f.clock.Now), open(t, "refused-to", f.clock.Now)
+	r := &reference{}
+	fill(t, from, r, 20)
+	all, err := from.Records(t.Context(), 0, 20)
+	if err != nil || len(all) != 20 {
+		t.Fatal(len(all), err)
+	}
+	if _, err := to.Import(t.Context(), all[:10]); err != nil {
+		t.Fatal(err)
+	}
+	kept := &reference{}
+	for _, rec := range all[:10] {
+		kept.add(t, rec.Value)
+	}
+	with := func(i int, f func(*tlog.Record)) []tlog.Record {
+		out := slices.Clone(all[10:])
+		f(&out[i])
+		return out
+	}
+	for name, records := range map[string][]tlog.Record{
+		"what is there":           all[:10],
+		"what is there, and more": all[5:15],
+		"a gap":                   all[11:],
+		"a gap within":            slices.Concat(all[10:12], all[13:]),
+		"a time that goes back":   with(0, func(r *tlog.Record) { r.Time = all[9].Time.Add(-1) }),
+		"the same, within":        with(5, func(r *tlog.Record) { r.Time = all[9].Time.Add(-1) }),
+		"an identity of before":   with(3, func(r *tlog.Record) { r.ID = all[2].ID }),
+		"an identity twice":       with(3, func(r *tlog.Record) { r.ID = all[12].ID }),
+	} {
+		if head, err := to.Import(t.Context(), records); err == nil {
+			t.Fatalf("%s: imported, size %d", name, head.Size)
+		}
+		kept.checkStore(t, to)
+	}
+	if _, err := to.Import(t.Context(), all[10:]); err != nil {
+		t.Fatal(err)
+	}
+	r.checkStore(t, to)
+	closeAll(t, from, to)
 }

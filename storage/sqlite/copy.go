@@ -1,0 +1,241 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/sigstack/sigstack/tlog"
+	"github.com/sigstack/sigstack/tlog/failpoint"
+)
+
+// OpenReadOnly opens a log that is there, in a file that it does not change:
+// what would write to it returns an error of SQLite.
+func OpenReadOnly(path string) (*Store, error) {
+	d, err := openReadOnly(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening log store: %w", err)
+	}
+	s := &Store{db: d, path: path, now: time.Now}
+	if err := s.prepareReads(); err != nil {
+		d.close()
+		return nil, fmt.Errorf("opening log store %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// OpenAuditReadOnly does the same with an audit log.
+func OpenAuditReadOnly(path string) (*Audit, error) {
+	d, err := openReadOnly(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening audit log: %w", err)
+	}
+	return newAudit(d, path)
+}
+
+func openReadOnly(path string) (*db, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	d := &db{}
+	var err error
+	if d.write, err = connect(path, 1, "mode=ro"); err != nil {
+		return nil, err
+	}
+	if d.read, err = connect(path, maxReaders, "mode=ro"); err != nil {
+		d.write.Close()
+		return nil, err
+	}
+	var version int
+	err = d.read.QueryRow("PRAGMA user_version").Scan(&version)
+	if err == nil && version != schemaVersion {
+		err = fmt.Errorf("it has schema version %d; this sigstack reads version %d", version, schemaVersion)
+	}
+	if err != nil {
+		d.close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return d, nil
+}
+
+// OpenAs opens a log with a tree ID, or makes it. An empty log takes the ID on,
+// one with entries has to have it.
+func OpenAs(path string, treeID int64, now func() time.Time) (*Store, error) {
+	s, err := open(path, treeID, now)
+	if err != nil || s.treeID == treeID {
+		return s, err
+	}
+	res, err := s.db.write.Exec("UPDATE log SET tree_id = ? WHERE size = 0", treeID)
+	var n int64
+	if err == nil {
+		n, err = res.RowsAffected()
+	}
+	if err == nil && n == 0 {
+		err = fmt.Errorf("it is another log: it has entries and tree ID %d, not %d", s.treeID, treeID)
+	}
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("opening log store %s: %w", path, err)
+	}
+	s.treeID = treeID
+	return s, nil
+}
+
+// Records returns records from begin on, in order: at most so many, and after
+// the first no more than fit a batch.
+func (s *Store) Records(ctx context.Context, begin uint64, most int) ([]tlog.Record, error) {
+	rows, err := s.db.read.QueryContext(ctx, "SELECT idx, time, value, extra, id FROM entry WHERE idx >= ? ORDER BY idx LIMIT ?", begin, most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var records []tlog.Record
+	for size := 0; rows.Next(); {
+		var r tlog.Record
+		var nanos int64
+		var id []byte
+		if err := rows.Scan(&r.Index, &nanos, &r.Value, &r.Extra, &id); err != nil {
+			return nil, err
+		}
+		if len(id) != tlog.HashSize {
+			return nil, fmt.Errorf("entry %d has an identity of %d bytes", r.Index, len(id))
+		}
+		r.Time, r.ID = time.Unix(0, nanos).UTC(), tlog.Hash(id)
+		if size += len(r.Value) + len(r.Extra); size > tlog.MaxBatchBytes && len(records) > 0 {
+			return records, nil
+		}
+		records = append(records, r)
+	}
+	return records, rows.Err()
+}
+
+// SearchKeys returns the search keys after one, at most so many, in the order of
+// name and hash.
+func (s *Store) SearchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error) {
+	rows, err := s.db.read.QueryContext(ctx, "SELECT key, hash FROM search WHERE (key, hash) > (?, ?) ORDER BY key, hash LIMIT ?", after.Name, after.Hash[:], most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var keys []tlog.SearchKey
+	for rows.Next() {
+		var k tlog.SearchKey
+		var hash []byte
+		if err := rows.Scan(&k.Name, &hash); err != nil {
+			return nil, err
+		}
+		if len(hash) != tlog.HashSize {
+			return nil, fmt.Errorf("search key %q with a hash of %d bytes", k.Name, len(hash))
+		}
+		k.Hash = tlog.Hash(hash)
+		keys = append(keys, k)
+	}
+	return keys, rows.Err()
+}
+
+// Import adds records that another Store has, as they are, in one transaction.
+// They must be the next ones. Search keys are not among them. Like Append it is
+// called by one goroutine at a time.
+func (s *Store) Import(ctx context.Context, records []tlog.Record) (tlog.Head, error) {
+	if err := ctx.Err(); err != nil {
+		return tlog.Head{}, err
+	}
+	t := s.tip
+	s.tip = nil // until the commit
+	if t == nil {
+		var err error
+		if t, err = s.readTip(); err != nil {
+			return tlog.Head{}, fmt.Errorf("reading the right edge: %w", err)
+		}
+	}
+	if err := t.head.Next(records); err != nil || len(records) == 0 {
+		s.tip = t
+		return t.head, err
+	}
+	tx, err := s.db.write.Begin()
+	if err != nil {
+		return tlog.Head{}, err
+	}
+	defer tx.Rollback()
+	if err := failpoint.Hit(failpoint.Begin, s.path); err != nil {
+		return tlog.Head{}, err
+	}
+	if err := s.importAll(tx, t, records); err != nil {
+		return tlog.Head{}, err
+	}
+	if err := failpoint.Hit(failpoint.Commit, s.path); err != nil {
+		return tlog.Head{}, err
+	}
+	if err := tx.Commit(); err != nil {
+		return tlog.Head{}, fmt.Errorf("committing: %w", err)
+	}
+	if err := failpoint.Hit(failpoint.Committed, s.path); err != nil {
+		return tlog.Head{}, err
+	}
+	s.tip = t
+	return t.head, nil
+}
+
+// importAll writes records, and moves the tip over them.
+func (s *Store) importAll(tx *sql.Tx, t *tip, records []tlog.Record) error {
+	insert, putTile := tx.Stmt(s.insert), tx.Stmt(s.putTile)
+	before := t.size()
+	for _, r := range records {
+		hash := tlog.Hash(rfc6962.DefaultHasher.HashLeaf(r.Value))
+		var other []byte
+		if r.ID != hash {
+			other = hash[:]
+		}
+		value := r.Value
+		if value == nil {
+			value = []byte{} // not NULL
+		}
+		res, err := insert.Exec(r.Index, r.ID[:], other, r.Time.UnixNano(), value, r.Extra)
+		if err != nil {
+			return fmt.Errorf("inserting entry %d: %w", r.Index, err)
+		}
+		if n, err := res.RowsAffected(); err != nil {
+			return err
+		} else if n == 0 {
+			return fmt.Errorf("entry %d: its identity is in the log already", r.Index)
+		}
+		if err := t.push(hash, func(level int, index uint64, hashes []byte) error {
+			_, err := putTile.Exec(tilePos(level, index), hashes)
+			return err
+		}); err != nil {
+			return fmt.Errorf("inserting tile: %w", err)
+		}
+	}
+	if err := failpoint.Hit(failpoint.Insert, s.path); err != nil {
+		return err
+	}
+	return s.putHead(tx, t, before, records[len(records)-1].Time.UnixNano())
+}
+
+// ImportSearchKeys adds search keys that another Store has, in one transaction.
+// One that is there already stays.
+func (s *Store) ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	tx, err := s.db.write.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	for some := range slices.Chunk(keys, maxKeysStmt) {
+		args := make([]any, 0, 2*maxKeysStmt)
+		for _, k := range some {
+			args = append(args, k.Name, k.Hash[:])
+		}
+		if _, err := tx.Stmt(s.search[len(some)]).Exec(args...); err != nil {
+			return fmt.Errorf("inserting search keys: %w", err)
+		}
+	}
+	return tx.Commit()
+}
