@@ -92,6 +92,20 @@ const (
 // what was signed before, something else, or entries without the second memory
 // that should lie beside them.
 func Open(ctx context.Context, store Store, opts Options) (*Log, error) {
+	l, err := newLog(ctx, store, opts)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.load(ctx); err != nil {
+		l.memory.close()
+		return nil, fmt.Errorf("opening log %q: %w", opts.Signer.Origin(), err)
+	}
+	go l.run()
+	return l, nil
+}
+
+// newLog returns a log with its second memory; nothing of it runs.
+func newLog(ctx context.Context, store Store, opts Options) (*Log, error) {
 	l := &Log{
 		opts:  opts,
 		store: store,
@@ -113,14 +127,10 @@ func Open(ctx context.Context, store Store, opts Options) (*Log, error) {
 			err = l.mustBeNew(ctx)
 		}
 	}
-	if err == nil {
-		_, err = l.load(ctx)
-	}
 	if err != nil {
 		mem.close()
 		return nil, fmt.Errorf("opening log %q: %w", opts.Signer.Origin(), err)
 	}
-	go l.run()
 	return l, nil
 }
 
@@ -542,9 +552,18 @@ func (t *Tree) extend(batch []*pending, head Head) (*Tree, bool) {
 	return next, true
 }
 
-// load reads the state of the store, checks that it continues the largest
-// checkpoint that was ever signed, and publishes it.
+// load reads the state of the store and publishes it.
 func (l *Log) load(ctx context.Context) (*Tree, error) {
+	tree, err := l.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return tree, l.publish(tree)
+}
+
+// read reads the state of the store, and checks that it continues the largest
+// checkpoint that was ever signed.
+func (l *Log) read(ctx context.Context) (*Tree, error) {
 	head, err := l.store.Head(ctx)
 	if err == nil {
 		err = failpoint.Hit(failpoint.LoadHead, l.opts.Memory)
@@ -583,7 +602,7 @@ func (l *Log) load(ctx context.Context) (*Tree, error) {
 	if root != l.last.Root {
 		return nil, fmt.Errorf("%w: the store has root %x at size %d, but a checkpoint with root %x was signed", ErrIntegrity, root, l.last.Size, l.last.Root)
 	}
-	return tree, l.publish(tree)
+	return tree, nil
 }
 
 // publish signs a tree, remembers that, and shows it to everybody.
