@@ -168,11 +168,7 @@ func configFlags(cmd *cobra.Command) {
 
 // loadConfig reads the configuration once, from file, environment and flags.
 func loadConfig(cmd *cobra.Command) (Config, error) {
-	// Issuer names contain dots: the delimiter between nested keys is another.
-	v := viper.NewWithOptions(viper.KeyDelimiter("::"))
-	for key, value := range defaults {
-		v.SetDefault(key, value)
-	}
+	v := newConfig()
 	v.SetEnvPrefix("SIGSTACK")
 	v.SetEnvKeyReplacer(strings.NewReplacer("::", "_", "-", "_"))
 	v.AutomaticEnv()
@@ -181,7 +177,23 @@ func loadConfig(cmd *cobra.Command) (Config, error) {
 			return Config{}, err
 		}
 	}
-	if file := cmd.Flags().Lookup("config").Value.String(); file != "" {
+	return readConfig(v, cmd.Flags().Lookup("config").Value.String())
+}
+
+// loadFile reads a configuration from a file alone.
+func loadFile(file string) (Config, error) { return readConfig(newConfig(), file) }
+
+func newConfig() *viper.Viper {
+	// Issuer names contain dots: the delimiter between nested keys is another.
+	v := viper.NewWithOptions(viper.KeyDelimiter("::"))
+	for key, value := range defaults {
+		v.SetDefault(key, value)
+	}
+	return v
+}
+
+func readConfig(v *viper.Viper, file string) (Config, error) {
+	if file != "" {
 		v.SetConfigFile(file)
 		v.SetConfigType("yaml")
 		if err := v.ReadInConfig(); err != nil {

@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(
-		serveCommand(), initCommand(), readyCommand(), tokenCommand(), clientConfigCommand(), fsckCommand(),
+		serveCommand(), initCommand(), readyCommand(), copyCommand(), tokenCommand(), clientConfigCommand(), fsckCommand(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {

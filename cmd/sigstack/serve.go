@@ -192,15 +192,22 @@ func (s *server) openLog(ctx context.Context, name string, key crypto.Signer, or
 	return &openLog{Log: l, store: store}, nil
 }
 
+// rekorOrigin is the origin of the Rekor v1 log: its clients tell checkpoints by
+// this form.
+func rekorOrigin(base *url.URL, treeID int64) string {
+	return fmt.Sprintf("%s - %d", base.Hostname(), treeID)
+}
+
+// ctOrigin is the origin of the CT log, whose checkpoints only its second memory
+// holds.
+func ctOrigin(base *url.URL) string { return base.Host + "/ct" }
+
 func (s *server) openRekor(ctx context.Context) (err error) {
 	base, err := url.Parse(s.config.URL)
 	if err != nil {
 		return err
 	}
-	// Rekor v1 clients tell its checkpoints by this form: host, " - ", tree ID.
-	s.rekorLog, err = s.openLog(ctx, "rekorv1", s.keys.rekorV1, func(treeID int64) string {
-		return fmt.Sprintf("%s - %d", base.Hostname(), treeID)
-	})
+	s.rekorLog, err = s.openLog(ctx, "rekorv1", s.keys.rekorV1, func(treeID int64) string { return rekorOrigin(base, treeID) })
 	if err != nil {
 		return fmt.Errorf("opening the Rekor v1 log: %w", err)
 	}
@@ -213,7 +220,7 @@ func (s *server) openCT(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.ctLog, err = s.openLog(ctx, "ct", s.keys.ctlog, func(int64) string { return base.Host + "/ct" })
+	s.ctLog, err = s.openLog(ctx, "ct", s.keys.ctlog, func(int64) string { return ctOrigin(base) })
 	if err != nil {
 		return fmt.Errorf("opening the CT log: %w", err)
 	}

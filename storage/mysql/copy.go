@@ -163,20 +163,20 @@ func (d *DB) createTreeAs(ctx context.Context, name string, treeID int64) error 
 	return d.initTree(ctx, tree)
 }
 
-// BeginCopy keeps replicas from serving the log, until EndCopy.
-func (s *Store) BeginCopy(ctx context.Context) error {
-	if _, err := s.db.write.ExecContext(ctx, "UPDATE sigstack_log SET key_id = ? WHERE tree_id = ?", copying[:], s.tree.TreeId); err != nil {
-		return fmt.Errorf("keeping replicas from the log: %w", err)
+// BeginCopy keeps replicas from serving a log, until EndCopy.
+func (d *DB) BeginCopy(ctx context.Context, name string) error {
+	if _, err := d.write.ExecContext(ctx, "UPDATE sigstack_log SET key_id = ? WHERE name = ?", copying[:], name); err != nil {
+		return fmt.Errorf("keeping replicas from log %q: %w", name, err)
 	}
 	return nil
 }
 
-// EndCopy says which key signs the log, as Claim does, of a log that is complete.
-func (s *Store) EndCopy(ctx context.Context, keyID [32]byte) error {
-	if _, err := s.db.write.ExecContext(ctx, "UPDATE sigstack_log SET key_id = ? WHERE tree_id = ? AND key_id = ?", keyID[:], s.tree.TreeId, copying[:]); err != nil {
-		return fmt.Errorf("claiming the log: %w", err)
+// EndCopy says which key signs a log, whose copy is complete.
+func (d *DB) EndCopy(ctx context.Context, name string, keyID [32]byte) error {
+	if _, err := d.write.ExecContext(ctx, "UPDATE sigstack_log SET key_id = ? WHERE name = ? AND (key_id = ? OR key_id IS NULL)", keyID[:], name, copying[:]); err != nil {
+		return fmt.Errorf("claiming log %q: %w", name, err)
 	}
-	return s.Claim(ctx, keyID)
+	return nil
 }
 
 // Records returns records from begin on, in order: at most so many, and after
