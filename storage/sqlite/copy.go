@@ -3,7 +3,9 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -15,14 +17,15 @@ import (
 )
 
 // OpenReadOnly opens a log that is there, in a file that it does not change:
-// what would write to it returns an error of SQLite.
+// what would write to it returns an error of SQLite. Nobody else may write to it
+// meanwhile.
 func OpenReadOnly(path string) (*Store, error) {
 	d, err := openReadOnly(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening log store: %w", err)
 	}
 	s := &Store{db: d, path: path, now: time.Now}
-	if err := s.prepareReads(); err != nil {
+	if err := s.prepareStatements(); err != nil {
 		d.close()
 		return nil, fmt.Errorf("opening log store %s: %w", path, err)
 	}
@@ -42,12 +45,19 @@ func openReadOnly(path string) (*db, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
+	params := []string{"mode=ro"}
+	// Where a write-ahead log is left, SQLite has to make an index of it, a file
+	// beside it. Where none is, it makes nothing if it may believe that nobody
+	// writes.
+	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+		params = append(params, "immutable=1")
+	}
 	d := &db{}
 	var err error
-	if d.write, err = connect(path, 1, "mode=ro"); err != nil {
+	if d.write, err = connect(path, 1, params...); err != nil {
 		return nil, err
 	}
-	if d.read, err = connect(path, maxReaders, "mode=ro"); err != nil {
+	if d.read, err = connect(path, maxReaders, params...); err != nil {
 		d.write.Close()
 		return nil, err
 	}
@@ -214,7 +224,7 @@ func (s *Store) importAll(tx *sql.Tx, t *tip, records []tlog.Record) error {
 	if err := failpoint.Hit(failpoint.Insert, s.path); err != nil {
 		return err
 	}
-	return s.putHead(tx, t, before, records[len(records)-1].Time.UnixNano())
+	return s.putHead(tx, putTile, t, before, records[len(records)-1].Time.UnixNano())
 }
 
 // ImportSearchKeys adds search keys that another Store has, in one transaction.

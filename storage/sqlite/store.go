@@ -78,47 +78,35 @@ func (s *Store) prepare(id int64) error {
 	if err != nil {
 		return err
 	}
-	if err := s.prepareReads(); err != nil {
+	return s.prepareStatements()
+}
+
+func (s *Store) prepareStatements() (err error) {
+	if err := s.db.read.QueryRow("SELECT tree_id FROM log").Scan(&s.treeID); err != nil {
 		return err
 	}
 	for _, p := range []struct {
 		stmt  **sql.Stmt
+		db    *sql.DB
 		query string
 	}{
-		{&s.insert, "INSERT INTO entry (idx, id, hash, time, value, extra) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"},
-		{&s.known, "SELECT idx, time FROM entry WHERE id = ?"},
-		{&s.putTile, "INSERT OR REPLACE INTO tile (pos, hashes) VALUES (?, ?)"},
-		{&s.setHead, "UPDATE log SET size = ?, root = ?, time = ?"},
+		{&s.head, s.db.read, "SELECT size, root, time FROM log"},
+		{&s.tile, s.db.read, "SELECT substr(hashes, 1, ?) FROM tile WHERE pos = ?"},
+		{&s.entries, s.db.read, "SELECT idx, time, value, extra FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"},
+		{&s.find, s.db.read, "SELECT idx FROM entry WHERE id = ?1 AND hash IS NULL UNION ALL SELECT idx FROM entry WHERE hash = ?1 ORDER BY idx LIMIT 1"},
+		{&s.lookup, s.db.read, "SELECT hash FROM search WHERE key = ?"},
+		{&s.insert, s.db.write, "INSERT INTO entry (idx, id, hash, time, value, extra) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"},
+		{&s.known, s.db.write, "SELECT idx, time FROM entry WHERE id = ?"},
+		{&s.putTile, s.db.write, "INSERT OR REPLACE INTO tile (pos, hashes) VALUES (?, ?)"},
+		{&s.setHead, s.db.write, "UPDATE log SET size = ?, root = ?, time = ?"},
 	} {
-		if *p.stmt, err = s.db.write.Prepare(p.query); err != nil {
+		if *p.stmt, err = p.db.Prepare(p.query); err != nil {
 			return err
 		}
 	}
 	for n := 1; n <= maxKeysStmt; n++ {
 		query := "INSERT OR IGNORE INTO search (key, hash) VALUES (?, ?)" + strings.Repeat(", (?, ?)", n-1)
 		if s.search[n], err = s.db.write.Prepare(query); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Store) prepareReads() error {
-	if err := s.db.read.QueryRow("SELECT tree_id FROM log").Scan(&s.treeID); err != nil {
-		return err
-	}
-	for _, p := range []struct {
-		stmt  **sql.Stmt
-		query string
-	}{
-		{&s.head, "SELECT size, root, time FROM log"},
-		{&s.tile, "SELECT substr(hashes, 1, ?) FROM tile WHERE pos = ?"},
-		{&s.entries, "SELECT idx, time, value, extra FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"},
-		{&s.find, "SELECT idx FROM entry WHERE id = ?1 AND hash IS NULL UNION ALL SELECT idx FROM entry WHERE hash = ?1 ORDER BY idx LIMIT 1"},
-		{&s.lookup, "SELECT hash FROM search WHERE key = ?"},
-	} {
-		var err error
-		if *p.stmt, err = s.db.read.Prepare(p.query); err != nil {
 			return err
 		}
 	}
@@ -312,13 +300,12 @@ func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time)
 	if err := failpoint.Hit(failpoint.Insert, s.path); err != nil {
 		return nil, err
 	}
-	return placed, s.putHead(tx, t, before, nanos)
+	return placed, s.putHead(tx, putTile, t, before, nanos)
 }
 
 // putHead writes the partial tiles that a batch has touched, and the head. The
 // tip is the one after the batch.
-func (s *Store) putHead(tx *sql.Tx, t *tip, before uint64, nanos int64) error {
-	putTile := tx.Stmt(s.putTile)
+func (s *Store) putHead(tx *sql.Tx, putTile *sql.Stmt, t *tip, before uint64, nanos int64) error {
 	for level, hashes := range t.tiles {
 		index := t.size() >> (tileHeight * (level + 1))
 		if len(hashes) > 0 && t.size()>>(tileHeight*level) > before>>(tileHeight*level) {
