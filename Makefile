@@ -12,7 +12,7 @@ TAGS  := batched_queue
 FUZZTIME ?= 1m
 SOAK     ?= 30m
 
-.PHONY: run build test lint proto-check unit race e2e trace hold bench soak soak-mysql faults faults-mysql mutants fuzz short-fuzz proto tools vuln clean
+.PHONY: run build test lint proto-check unit race e2e trace hold bench bench-mysql soak soak-mysql faults faults-mysql mutants fuzz short-fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -75,6 +75,10 @@ faults-mysql:
 ## bench: latencies of the whole stack and of its parts
 bench:
 	go test -tags $(TAGS) -run '^$$' -bench . -benchtime 5s ./test/bench ./storage/... ./ca ./tlog/entry
+
+## bench-mysql: entries over MariaDB, and Log.Add over both storages by turns
+bench-mysql:
+	go test -tags $(TAGS) -run '^$$' -bench 'OverMySQL|OverBoth' -benchtime 5s ./test/bench
 
 ## soak: 30 minutes at half of the highest rate, and a million entries
 soak:
