@@ -12,7 +12,7 @@ TAGS  := batched_queue
 FUZZTIME ?= 1m
 SOAK     ?= 30m
 
-.PHONY: run build test lint proto-check unit race e2e trace hold bench bench-mysql soak soak-mysql faults faults-mysql mutants fuzz short-fuzz proto tools vuln clean
+.PHONY: run build test lint proto-check unit race e2e trace hold bench bench-mysql soak soak-mysql faults faults-mysql faults-replicas mutants fuzz short-fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -71,6 +71,10 @@ faults:
 ## faults-mysql: each fault of a database 20 times, a lost COMMIT 200 times (FAULTS_SEED repeats a run)
 faults-mysql:
 	FAULTS_DB_ROUNDS=20 go test -tags $(TAGS) -count=1 -parallel 5 -timeout 90m -run '^(TestDatabase.*|TestCommitCut|TestHostBlocked|TestFailover)$$' -v ./test/faults
+
+## faults-replicas: 100,000 writes by three replicas, one of them killed every 5 s
+faults-replicas:
+	FAULTS_REPLICA_WRITES=100000 go test -tags $(TAGS) -count=1 -timeout 90m -run 'TestReplicas$$' -v ./test/faults
 
 ## bench: latencies of the whole stack and of its parts
 bench:

@@ -57,6 +57,11 @@ type Config struct {
 	// replicas share.
 	Storage string `mapstructure:"storage"`
 
+	// DrainDelay is how long the server goes on taking requests after SIGTERM
+	// while /readyz already answers 503, so that whoever distributes requests
+	// among replicas stops sending them here before connections are refused.
+	DrainDelay time.Duration `mapstructure:"drain-delay"`
+
 	// MySQL is the database of the storage mysql.
 	MySQL MySQLConfig `mapstructure:"mysql"`
 
@@ -147,7 +152,7 @@ var defaults = map[string]any{
 	"dev": false, "dev-allow-remote": false,
 	"listen": "localhost:8080", "ops-listen": "localhost:8081", "url": "",
 	"data-dir": "./sigstack-data", "min-free-bytes": 256 << 20, "operator": "", "log-level": "info",
-	"storage": "sqlite", "mysql::dsn-file": "",
+	"storage": "sqlite", "mysql::dsn-file": "", "drain-delay": "0s",
 	"ca::organization": "", "ca::key-type": "p384", "ca::chain": "",
 	"rekor::max-entry-bytes": 32 << 20,
 	"keys::ca":               "", "keys::ctlog": "", "keys::rekorv1": "",
@@ -201,7 +206,8 @@ func readConfig(v *viper.Viper, file string) (Config, error) {
 		}
 	}
 	var c Config
-	if err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.TextUnmarshallerHookFunc())); err != nil {
+	if err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
+		mapstructure.TextUnmarshallerHookFunc(), mapstructure.StringToTimeDurationHookFunc()))); err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
 	return c, c.validate()
@@ -227,6 +233,9 @@ func (c *Config) validate() error {
 	}
 	if c.MinFreeBytes < 0 {
 		errs = append(errs, fmt.Errorf("min-free-bytes: %d is negative; 0 means that the disk may run full", c.MinFreeBytes))
+	}
+	if c.DrainDelay < 0 || c.DrainDelay > maxDrainDelay {
+		errs = append(errs, fmt.Errorf("drain-delay: %s is not between 0s and %s", c.DrainDelay, maxDrainDelay))
 	}
 	switch {
 	case c.Storage != "sqlite" && c.Storage != "mysql":
@@ -299,6 +308,7 @@ func (c *Config) issuers() []identity.Issuer {
 
 // Times of the server that nobody needs to change.
 const (
-	drainTimeout  = 10 * time.Second // for requests under way at SIGTERM
-	renewInterval = time.Hour        // between looks at the TUF repository's expiries
+	drainTimeout  = 10 * time.Second // for requests under way when connections are refused
+	maxDrainDelay = 5 * time.Minute
+	renewInterval = time.Hour // between looks at the TUF repository's expiries
 )

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,6 +78,8 @@ type server struct {
 	ca              *ca.CA
 	fulcio          *fulcio.Service
 	trust           repository
+
+	draining atomic.Bool // SIGTERM has come
 
 	closers []func() error // in the order of opening
 }
@@ -329,6 +332,12 @@ func (s *server) handler() http.Handler {
 // checks are what /readyz asks.
 func (s *server) checks() map[string]ops.Check {
 	return map[string]ops.Check{
+		"draining": func(context.Context) error {
+			if s.draining.Load() {
+				return errors.New("the server is about to end; send requests elsewhere")
+			}
+			return nil
+		},
 		"rekorv1": s.rekorLog.Ready,
 		"ct":      s.ctLog.Ready,
 		"trust": func(context.Context) error {
@@ -351,7 +360,7 @@ func (s *server) caReady(context.Context) error {
 	return nil
 }
 
-// run serves until ctx is done, then drains.
+// run serves until ctx is done, then says that it is not ready, then drains.
 func (s *server) run(ctx context.Context, public, private net.Listener, stdout io.Writer) error {
 	clients := api.NewServer(s.handler(), s.logger)
 	operators := api.NewServer(ops.New(s.metrics, s.checks()), s.logger)
@@ -378,7 +387,14 @@ func (s *server) run(ctx context.Context, public, private net.Listener, stdout i
 	var err error
 	select {
 	case <-ctx.Done():
-		s.logger.Info("draining", "timeout", drainTimeout.String())
+		s.draining.Store(true)
+		s.logger.Info("draining", "delay", s.config.DrainDelay.String(), "timeout", drainTimeout.String())
+		delay := time.NewTimer(s.config.DrainDelay)
+		defer delay.Stop()
+		select {
+		case <-delay.C:
+		case err = <-failed:
+		}
 	case err = <-failed:
 	}
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)

@@ -33,6 +33,9 @@ type Evidence struct {
 	Records []Record
 	Trees   []SeenTree
 
+	// Elsewhere says that another replica has shown the trees.
+	Elsewhere bool
+
 	// Allow are statuses that the ledger may hold beside those of a healthy
 	// server, such as 503.
 	Allow []int
@@ -107,7 +110,8 @@ func (e *Evidence) Check(ctx context.Context) []Violation {
 }
 
 // CheckSince does the cheap part, for a server that was just restarted: the
-// records and trees from the given ones on are found in the trees as they are.
+// records and trees from the given ones on are found in the trees as they are,
+// and the trees came in order.
 func (e *Evidence) CheckSince(ctx context.Context, records, trees int) []Violation {
 	part := *e
 	part.Records, part.Trees = e.Records[records:], e.Trees[trees:]
@@ -120,6 +124,10 @@ func (e *Evidence) CheckSince(ctx context.Context, records, trees int) []Violati
 	c.acknowledged()
 	c.consistent(LogRekor)
 	c.consistent(LogCT)
+	if !e.Elsewhere {
+		c.order(LogRekor, c.final)
+		c.order(LogCT, c.ctFinal)
+	}
 	return c.found
 }
 
@@ -756,6 +764,10 @@ const slack = 10
 // descriptors each.
 const readers = 3 * 8 * 2
 
+// connections is how many connections to a database it may keep, each with a
+// descriptor and a goroutine.
+const connections = 16 + 8
+
 // process waits for the process to come to rest.
 func (c *checker) process() {
 	if panics, err := c.Server.Metric("sigstack_http_panics_total"); err != nil || panics != 0 {
@@ -766,13 +778,17 @@ func (c *checker) process() {
 		limit = 512 << 20
 	}
 	c.client.CloseIdleConnections()
+	goroutines := float64(slack)
+	if c.Server.options.DSN != "" {
+		goroutines += connections
+	}
 	deadline := time.NewTimer(cmp.Or(c.Rest, 30*time.Second))
 	defer deadline.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		f, err := c.Server.Figures()
-		if err == nil && f.RSS <= limit && (c.Baseline == nil || f.Goroutines <= c.Baseline.Goroutines+slack && f.Descriptors <= c.Baseline.Descriptors+slack+readers) {
+		if err == nil && f.RSS <= limit && (c.Baseline == nil || f.Goroutines <= c.Baseline.Goroutines+goroutines && f.Descriptors <= c.Baseline.Descriptors+slack+readers) {
 			return
 		}
 		select {

@@ -71,7 +71,7 @@ func Main(m *testing.M) int {
 		}
 		os.Setenv(binaryEnv, file)
 	}
-	return m.Run()
+	return MainMariaDB(m)
 }
 
 // build compiles cmd/sigstack into file, with the tag of the Makefile and more.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,7 +36,9 @@ type MariaDB struct {
 	Addr string // host:port, the same after a Restart
 
 	dir     string
-	disk    *Disk // what its data is on; nil: the machine's
+	disk    *Disk    // what its data is on; nil: the machine's
+	args    []string // beside those of every server
+	env     []string
 	cmd     *exec.Cmd
 	done    chan struct{} // closed after the program ended and was reaped
 	mu      sync.Mutex    // guards what follows
@@ -89,7 +92,10 @@ func (m *MariaDB) Copy(t testing.TB) *MariaDB {
 	}
 	other := &MariaDB{dir: dir}
 	other.belongs(t)
-	if err := other.fill(m.data()); err != nil {
+	if other.Addr, err = freeAddr(); err == nil {
+		err = other.copyData(m.data())
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return other
@@ -140,7 +146,10 @@ func newMariaDB(disk *Disk) (*MariaDB, error) {
 		return nil, err
 	}
 	m := &MariaDB{dir: dir, disk: disk}
-	if err := m.create(template); err != nil {
+	if m.Addr, err = freeAddr(); err == nil {
+		err = m.create(template)
+	}
+	if err != nil {
 		m.remove()
 		return nil, err
 	}
@@ -155,8 +164,18 @@ func (m *MariaDB) data() string {
 	return filepath.Join(m.dir, "data")
 }
 
-// fill copies a data directory, and chooses an address.
-func (m *MariaDB) fill(from string) error {
+// freeAddr returns a loopback address that nobody listens at.
+func freeAddr() (string, error) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return free.Addr().String(), free.Close()
+}
+
+// copyData gives the server a copy of the data directory of one that does not
+// run.
+func (m *MariaDB) copyData(from string) error {
 	sparse := "--sparse=always"
 	if m.disk != nil {
 		sparse = "--sparse=never" // what a server has is there when the disk is full
@@ -164,19 +183,15 @@ func (m *MariaDB) fill(from string) error {
 	if out, err := exec.Command("cp", "-a", sparse, from, m.data()).CombinedOutput(); err != nil {
 		return fmt.Errorf("copying the data of a MariaDB: %w\n%s", err, out)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	m.Addr = free.Addr().String()
-	return free.Close()
+	return nil
 }
 
-func (m *MariaDB) create(template string) error {
-	if err := m.fill(template); err != nil {
+// create starts the server for the first time, with these arguments.
+func (m *MariaDB) create(template string, args ...string) error {
+	if err := m.copyData(template); err != nil {
 		return err
 	}
-	if err := m.start(); err != nil {
+	if err := m.start(args...); err != nil {
 		return err
 	}
 	admin, err := m.admin()
@@ -247,27 +262,35 @@ func asRoot() []string {
 	return nil
 }
 
-// start starts the program and waits until it takes connections.
-func (m *MariaDB) start() error {
+// command returns the program, which was not started.
+func (m *MariaDB) command(args ...string) (*exec.Cmd, error) {
 	host, port, err := net.SplitHostPort(m.Addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	binary, data := "mariadbd", filepath.Join(m.dir, "data")
+	binary, data := "mariadbd", m.data()
 	if m.disk != nil {
 		data = filepath.Join(m.disk.Path, "mariadb")
 	}
-	args := append([]string{"--no-defaults", "--datadir=" + data,
-		"--bind-address=" + host, "--port=" + port, "--socket=" + m.socket(), "--pid-file=" + filepath.Join(m.dir, "pid"),
-		"--max-connections=400"}, asRoot()...)
+	all := slices.Concat([]string{"--no-defaults", "--datadir=" + data, "--bind-address=" + host, "--port=" + port,
+		"--socket=" + m.socket(), "--pid-file=" + filepath.Join(m.dir, "pid"), "--max-connections=400"}, asRoot(), m.args, args)
 	if m.disk != nil {
 		if binary, err = exec.LookPath(binary); err != nil {
-			return err
+			return nil, err
 		}
-		binary, args = m.disk.command(binary, args)
+		binary, all = m.disk.command(binary, all)
 	}
-	m.cmd = exec.Command(binary, args...)
-	m.cmd.SysProcAttr = ownGroup()
+	cmd := exec.Command(binary, all...)
+	cmd.Env = append(os.Environ(), m.env...)
+	cmd.SysProcAttr = ownGroup()
+	return cmd, nil
+}
+
+// start starts the program and waits until it takes connections.
+func (m *MariaDB) start(args ...string) (err error) {
+	if m.cmd, err = m.command(args...); err != nil {
+		return err
+	}
 	output, err := m.cmd.StderrPipe()
 	if err != nil {
 		return err
@@ -330,10 +353,7 @@ func (m *MariaDB) NewDatabase(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.mu.Lock()
-	m.created++
-	name := fmt.Sprintf("test_%d", m.created)
-	m.mu.Unlock()
+	name := m.name()
 	if _, err := admin.Exec("CREATE DATABASE " + name); err != nil {
 		t.Fatal(err)
 	}
@@ -370,6 +390,79 @@ func (m *MariaDB) Admin(t testing.TB, statements ...string) {
 	}
 }
 
+// Patient, at the end of a DSN, has whoever uses it wait for a database that
+// answers slowly, which on a machine with much else to do is none that fails.
+const Patient = "?timeout=30s&readTimeout=30s&writeTimeout=30s"
+
+// Through returns the DSN of a database that is reached through a proxy.
+func Through(t testing.TB, dsn string, p *Proxy) string {
+	t.Helper()
+	config, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Addr = p.Addr
+	return config.FormatDSN()
+}
+
+// CopyDatabase makes a copy of a database, as it is committed, and returns its
+// DSN. The copy lives as long as the server.
+func (m *MariaDB) CopyDatabase(t testing.TB, dsn string) string {
+	t.Helper()
+	from, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := m.admin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	admin.SetMaxOpenConns(1) // they share a session
+	to := m.name()
+	exec := func(statement string) {
+		if _, err := admin.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("CREATE DATABASE " + to)
+	exec("USE " + to)
+	exec("SET foreign_key_checks = 0")
+	rows, err := admin.Query("SHOW TABLES FROM " + from.DBName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tables []string
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			t.Fatal(err)
+		}
+		tables = append(tables, table)
+	}
+	if err := rows.Err(); err != nil || len(tables) == 0 {
+		t.Fatalf("%d tables to copy (%v)", len(tables), err)
+	}
+	for _, table := range tables {
+		var name, create string
+		if err := admin.QueryRow("SHOW CREATE TABLE "+from.DBName+"."+table).Scan(&name, &create); err != nil {
+			t.Fatal(err)
+		}
+		exec(create)
+		exec("INSERT INTO " + table + " SELECT * FROM " + from.DBName + "." + table)
+	}
+	from.DBName = to
+	return from.FormatDSN()
+}
+
+// name returns a name that no database of this server has.
+func (m *MariaDB) name() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.created++
+	return fmt.Sprintf("test_%d", m.created)
+}
+
 // DSN returns the name under which the tests reach a database.
 func (m *MariaDB) DSN(database string) string {
 	return fmt.Sprintf("%s:%s@tcp(%s)/%s", mariaUser, mariaPassword, m.Addr, database)
@@ -381,11 +474,18 @@ func (m *MariaDB) Password() string { return mariaPassword }
 // Stop ends the server as an operator does.
 func (m *MariaDB) Stop(t testing.TB) {
 	t.Helper()
+	if err := m.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *MariaDB) stop() error {
 	m.signal(m.cmd.Process.Pid, syscall.SIGTERM)
 	select {
 	case <-m.done:
+		return nil
 	case <-time.After(mariaLimit):
-		t.Fatalf("mariadbd still runs after %v:\n%s", mariaLimit, m.tail())
+		return fmt.Errorf("mariadbd still runs after %v:\n%s", mariaLimit, m.tail())
 	}
 }
 

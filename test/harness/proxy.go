@@ -83,6 +83,13 @@ func NewProxy(t testing.TB, target string) *Proxy {
 // Delay makes each piece of data in a direction arrive so much later.
 func (p *Proxy) Delay(d Direction, by time.Duration) { p.delay[d].Store(int64(by)) }
 
+// SetTarget has new connections lead to another server.
+func (p *Proxy) SetTarget(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
 // Refuse makes new connections end at once with a reset, or lets them in again.
 func (p *Proxy) Refuse(on bool) { p.refuse.Store(on) }
 

@@ -138,6 +138,17 @@ func (s *Server) Replica(t testing.TB) *Server {
 	return r
 }
 
+// Behind returns the server as clients see it through something else, such as a
+// Balancer, that has this URL.
+func (s *Server) Behind(url string) *Server {
+	seen := *s
+	seen.URL = url
+	return &seen
+}
+
+// SetDSN says which database to use after the next start.
+func (s *Server) SetDSN(dsn string) { s.options.DSN = dsn }
+
 // SetFailpoints says what is to fail after the next start. It needs a server
 // that was made with Faulty.
 func (s *Server) SetFailpoints(spec string) {
