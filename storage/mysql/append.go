@@ -336,12 +336,15 @@ func queueID(tree int64, id tlog.Hash, at int64) []byte {
 // share a timestamp, and it bounds the queue timestamps that are looked at.
 func (s *Store) integrate(ctx context.Context, t *tip, now time.Time, last int64) error {
 	ctx = trees.NewContext(ctx, s.tree)
-	q := &sequencer{LogStorage: s.db.writer, size: t.head.Size, at: now.UnixNano()}
+	q := &sequencer{LogStorage: s.db.writer, path: s.path, size: t.head.Size, at: now.UnixNano()}
 	if t.head.Size > 0 {
 		q.at = max(q.at, t.head.Time.UnixNano())
 	}
 	for root := max(q.at, last, t.root+1); ; root++ {
 		n, err := log.IntegrateBatch(ctx, s.tree, maxIntegrate, 0, 0, stopped{time.Unix(0, root)}, q, quota.Noop())
+		if err == nil {
+			err = failpoint.Hit(failpoint.Integrated, s.path)
+		}
 		if err != nil || n < maxIntegrate {
 			return err
 		}
@@ -352,6 +355,7 @@ func (s *Store) integrate(ctx context.Context, t *tip, now time.Time, last int64
 // A sequencer is Trillian's storage as one integration sees it.
 type sequencer struct {
 	storage.LogStorage
+	path string // for failpoints
 	size uint64 // of the tree that is added to
 	at   int64  // the time of the new entries
 
@@ -406,6 +410,14 @@ func (tx *sequencerTX) UpdateSequencedLeaves(ctx context.Context, leaves []*tril
 		leaf.IntegrateTimestamp = timestamppb.New(r.Time)
 	}
 	return tx.LogTreeTX.UpdateSequencedLeaves(ctx, leaves)
+}
+
+// StoreSignedLogRoot is the last thing that an integration writes.
+func (tx *sequencerTX) StoreSignedLogRoot(ctx context.Context, root *trillian.SignedLogRoot) error {
+	if err := tx.LogTreeTX.StoreSignedLogRoot(ctx, root); err != nil {
+		return err
+	}
+	return failpoint.Hit(failpoint.Sequenced, tx.q.path)
 }
 
 // stopped is a clock that stands still.

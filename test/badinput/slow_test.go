@@ -21,8 +21,10 @@ import (
 // TestSlowClients is B13: connections that are slow, silent or many, and the
 // floods that HTTP/2 allows. Others must not notice, and each slow connection
 // must be closed in its time.
-func TestSlowClients(t *testing.T) {
-	s := &suite{Server: harness.Start(t), client: newClient(t), keys: newKeys(t), t: t, entries: make(map[string]bool), scts: make(map[string]bool)}
+func TestSlowClients(t *testing.T) { overEach(t, slowClients) }
+
+func slowClients(t *testing.T, o harness.Options) {
+	s := &suite{Server: harness.StartWith(t, o), client: newClient(t), keys: newKeys(t), t: t, entries: make(map[string]bool), scts: make(map[string]bool)}
 	s.Watch(s.log.read)
 	s.send(postJSON(pathEntry, s.keys.freshEntry()))
 	s.work(t, 100)

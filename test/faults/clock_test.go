@@ -13,10 +13,11 @@ import (
 // TestClock (F8) moves the clock of a server. Times that were signed never go
 // back: with a clock that is behind them the logs take nothing, and say so,
 // until it has caught up.
-func TestClock(t *testing.T) {
-	t.Parallel()
+func TestClock(t *testing.T) { overEach(t, moveClock) }
+
+func moveClock(t *testing.T, s storage) {
 	clock := harness.NewClock(t)
-	b := startBench(t, harness.Options{Clock: clock})
+	b := startBench(t, s, harness.Options{Clock: clock})
 	b.allow = []int{http.StatusServiceUnavailable}
 	b.recorder.Start()
 	works := func(what string) {

@@ -21,7 +21,7 @@ func TestDiskNearlyFull(t *testing.T) {
 	t.Parallel()
 	const reserve = 8 << 20
 	disk := harness.NewDisk(t, 80<<20)
-	b := startBench(t, harness.Options{Disk: disk, Args: []string{"--config", harness.Config(t, "min-free-bytes: 8388608\n")}})
+	b := startBench(t, sqlite, harness.Options{Disk: disk, Args: []string{"--config", harness.Config(t, "min-free-bytes: 8388608\n")}})
 	b.allow = []int{http.StatusServiceUnavailable}
 	b.recorder.Start()
 	for range 3 {
@@ -74,7 +74,7 @@ func TestDiskNearlyFull(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	disk := harness.NewDisk(t, 64<<20) // three write-ahead logs of 16 MiB fit
-	b := startBench(t, harness.Options{Disk: disk, Args: []string{"--config", harness.Config(t, "min-free-bytes: 0\n")}})
+	b := startBench(t, sqlite, harness.Options{Disk: disk, Args: []string{"--config", harness.Config(t, "min-free-bytes: 0\n")}})
 	b.allow = []int{http.StatusServiceUnavailable}
 	b.recorder.Start()
 	for i := range 10 {
@@ -111,7 +111,7 @@ func TestAuditDiskFull(t *testing.T) {
 	if err := os.Symlink(filepath.Join(disk.Path, "audit.db"), filepath.Join(data, "audit.db")); err != nil {
 		t.Fatal(err)
 	}
-	b := newBench(t, dir, 1, harness.Options{Disk: disk, Dir: data})
+	b := newBench(t, sqlite, dir, 1, harness.Options{Disk: disk, Dir: data})
 	b.allow = []int{http.StatusServiceUnavailable}
 	b.Restart()
 	b.leaks.Keys(t, b.Dir)

@@ -13,12 +13,16 @@
 //	F11 signers that are slow, fail, or sign something else
 //	F12 one of the logs down
 //
+// What is not about the files of one storage is done to a server over each: see
+// overEach.
+//
 // Every random choice follows from a seed that is printed; FAULTS_SEED sets it.
 // FAULTS_KILLS is the number of random kills, 50 unless it is set, and
 // FAULTS_DB_ROUNDS how often each fault of a database comes, twice unless it is set.
 package faults
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -68,10 +72,34 @@ type bench struct {
 	records, trees int // what CheckSince has seen
 }
 
-// newBench makes a bench whose server was not started. The files of ledger and
-// recorder lie beside the data directory in dir; what is there goes on.
-func newBench(t *testing.T, dir string, seed uint64, o harness.Options) *bench {
+// A storage is what a server keeps everything in.
+type storage string
+
+const (
+	sqlite storage = "sqlite"
+	mysql  storage = "mysql"
+)
+
+// overEach runs a test over each storage, at the same time as others.
+func overEach(t *testing.T, test func(t *testing.T, s storage)) {
 	t.Helper()
+	t.Parallel()
+	for _, s := range []storage{sqlite, mysql} {
+		t.Run(string(s), func(t *testing.T) {
+			t.Parallel()
+			test(t, s)
+		})
+	}
+}
+
+// newBench makes a bench whose server was not started. The files of ledger and
+// recorder, and one that names the database, lie beside the data directory in
+// dir; what is there goes on.
+func newBench(t *testing.T, s storage, dir string, seed uint64, o harness.Options) *bench {
+	t.Helper()
+	if s == mysql {
+		o.DSN = dsn(t, dir)
+	}
 	if o.Disk == nil && o.Dir == "" {
 		o.Dir = filepath.Join(dir, "data")
 	}
@@ -83,10 +111,38 @@ func newBench(t *testing.T, dir string, seed uint64, o harness.Options) *bench {
 	return b
 }
 
-// startBench starts a new server with everything that watches it.
-func startBench(t *testing.T, o harness.Options) *bench {
+// dsn returns the database of the bench in dir, and makes it when there is none.
+// It is given time: how long a server that answers slowly is waited for is not
+// what is tested.
+func dsn(t *testing.T, dir string) string {
 	t.Helper()
-	b := newBench(t, t.TempDir(), 1, o)
+	text, err := os.ReadFile(filepath.Join(dir, "dsn"))
+	if err == nil {
+		return string(text)
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	made := harness.SharedMariaDB(t).NewDatabase(t) + harness.Patient
+	writeDSN(t, dir, made)
+	return made
+}
+
+func writeDSN(t *testing.T, dir, dsn string) {
+	t.Helper()
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "dsn"), []byte(dsn), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startBench starts a new server with everything that watches it.
+func startBench(t *testing.T, s storage, o harness.Options) *bench {
+	t.Helper()
+	b := newBench(t, s, t.TempDir(), 1, o)
 	b.Restart()
 	b.leaks.Keys(t, b.Dir)
 	b.measure()

@@ -13,10 +13,11 @@ import (
 
 // TestFlipBeforeSigning (F10) flips a bit of the root that is being signed. It is
 // noticed before anybody sees it; the log stops signing, and says why.
-func TestFlipBeforeSigning(t *testing.T) {
-	t.Parallel()
+func TestFlipBeforeSigning(t *testing.T) { overEach(t, flipBeforeSigning) }
+
+func flipBeforeSigning(t *testing.T, s storage) {
 	for log, kind := range map[string]string{"rekorv1": harness.KindEntry, "ct": harness.KindCertificate} {
-		b := startBench(t, harness.Options{Failpoints: "tlog.signed.tree:" + log + "=flip@3"})
+		b := startBench(t, s, harness.Options{Failpoints: "tlog.signed.tree:" + log + "=flip@3"})
 		b.allow = []int{http.StatusInternalServerError, http.StatusServiceUnavailable}
 		b.recorder.Start()
 		if r := b.load.One(kind); !harness.Acknowledged(r) {
@@ -120,7 +121,7 @@ func TestStoredFlips(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, at(t, 257), 1, harness.Options{})
+			b := newBench(t, sqlite, at(t, sqlite, 257), 1, harness.Options{})
 			if err := harness.Alter(filepath.Join(b.Dir, tt.file), tt.change); err != nil {
 				t.Fatal(err)
 			}

@@ -18,13 +18,14 @@ const (
 
 // TestKills (F1a) kills the server at random times under load, and restarts it
 // on what is left.
-func TestKills(t *testing.T) {
-	t.Parallel()
-	s := seed(t)
+func TestKills(t *testing.T) { overEach(t, killAtRandom) }
+
+func killAtRandom(t *testing.T, s storage) {
+	seed := seed(t)
 	kills := int(fromEnv(t, "FAULTS_KILLS", 50))
-	rng := rand.New(rand.NewPCG(s, 0))
-	b := startBench(t, harness.Options{})
-	b.load = harness.NewLoad(t, b.Server, b.ledger, b.recorder, s)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	b := startBench(t, s, harness.Options{})
+	b.load = harness.NewLoad(t, b.Server, b.ledger, b.recorder, seed)
 	b.recorder.Start()
 	var ready []time.Duration
 	for i := range kills {
@@ -58,20 +59,21 @@ func TestKills(t *testing.T) {
 
 // TestKillFirstStart (F1a) kills a server while it makes its keys, its logs and
 // its trust root. The next start finishes that, and is a whole server.
-func TestKillFirstStart(t *testing.T) {
-	t.Parallel()
+func TestKillFirstStart(t *testing.T) { overEach(t, killFirstStart) }
+
+func killFirstStart(t *testing.T, s storage) {
 	rng := rand.New(rand.NewPCG(seed(t), 1))
 	// Until it serves, a start takes about this long, most of it for the RSA
 	// key of the development issuer.
-	whole := startBench(t, harness.Options{})
+	whole := startBench(t, s, harness.Options{})
 	whole.Stop()
 	start := time.Now()
-	fresh := startBench(t, harness.Options{})
+	fresh := startBench(t, s, harness.Options{})
 	takes := time.Since(start)
 	fresh.Stop()
-	early := 0
-	for range 30 {
-		b := newBench(t, t.TempDir(), 1, harness.Options{})
+	early, rounds := 0, map[storage]int{sqlite: 30, mysql: 10}[s]
+	for range rounds {
+		b := newBench(t, s, t.TempDir(), 1, harness.Options{})
 		for range 2 {
 			b.Launch()
 			timer := time.NewTimer(time.Duration(rng.Int64N(int64(takes))))
@@ -88,7 +90,7 @@ func TestKillFirstStart(t *testing.T) {
 		b.verify()
 		b.Stop()
 	}
-	t.Logf("%d of 60 kills came before the server served, which takes %s", early, takes.Round(time.Millisecond))
+	t.Logf("%d of %d kills came before the server served, which takes %s", early, 2*rounds, takes.Round(time.Millisecond))
 }
 
 // summary says what was asked and how it was answered.

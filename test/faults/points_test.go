@@ -23,20 +23,20 @@ const (
 	fewCertificates = -1  // the size by which the log with crossing entries and one certificate is prepared
 )
 
-// prepared are data directories with so many entries and as many certificates,
-// each with its ledger and its trees. They are made once for all tests, and live
-// as long as the process.
+// prepared are directories of benches with so many entries and as many
+// certificates. They are made once for all tests, and live as long as the
+// process.
 var prepared struct {
 	sync.Mutex
-	dirs map[int]string
+	dirs map[storage]map[int]string
 }
 
-// at returns a copy of a data directory with n entries and n certificates, with
-// ledger and trees beside it.
-func at(t *testing.T, n int) string {
+// at returns a copy of the directory of a bench with n entries and n
+// certificates.
+func at(t *testing.T, s storage, n int) string {
 	t.Helper()
 	to := memoryDir(t)
-	copyBench(t, filled(t)[n], to)
+	copyBench(t, s, filled(t, s)[n], to)
 	return to
 }
 
@@ -54,10 +54,14 @@ func memoryDir(t *testing.T) string {
 	return dir
 }
 
-// copyBench copies a directory of a bench.
-func copyBench(t *testing.T, from, to string) {
+// copyBench copies the directory of a bench whose server does not run, and its
+// database.
+func copyBench(t *testing.T, s storage, from, to string) {
 	t.Helper()
 	harness.CopyData(t, filepath.Join(from, "data"), filepath.Join(to, "data"))
+	if s == mysql {
+		writeDSN(t, to, harness.SharedMariaDB(t).CopyDatabase(t, dsn(t, from)))
+	}
 	for _, name := range []string{"ledger", "trees"} {
 		text, err := os.ReadFile(filepath.Join(from, name))
 		if err == nil {
@@ -70,17 +74,17 @@ func copyBench(t *testing.T, from, to string) {
 }
 
 // filled returns the prepared directories by size.
-func filled(t *testing.T) map[int]string {
+func filled(t *testing.T, s storage) map[int]string {
 	t.Helper()
 	prepared.Lock()
 	defer prepared.Unlock()
-	if prepared.dirs != nil {
-		return prepared.dirs
+	if prepared.dirs[s] != nil {
+		return prepared.dirs[s]
 	}
-	root := filepath.Join(harness.Scratch(t), "prepared")
+	root := filepath.Join(harness.Scratch(t), "prepared", string(s))
 	// The curve of the CA is the cheaper one: every certificate is verified
 	// after every fault.
-	b := newBench(t, root, 1, harness.Options{Args: []string{"--config", harness.Config(t, "ca: {key-type: p256}\n")}})
+	b := newBench(t, s, root, 1, harness.Options{Args: []string{"--config", harness.Config(t, "ca: {key-type: p256}\n")}})
 	done, dirs := 0, map[int]string{}
 	for _, n := range sizes {
 		b.Restart()
@@ -89,7 +93,7 @@ func filled(t *testing.T) map[int]string {
 			b.recorder.Poll(t.Context())
 			b.Stop()
 			dirs[fewCertificates] = filepath.Join(root, "few")
-			copyBench(t, root, dirs[fewCertificates])
+			copyBench(t, s, root, dirs[fewCertificates])
 			b.Restart()
 		}
 		b.load.Certificates(n - done)
@@ -100,9 +104,12 @@ func filled(t *testing.T) map[int]string {
 		done = n
 		b.Stop()
 		dirs[n] = filepath.Join(root, fmt.Sprint(n))
-		copyBench(t, root, dirs[n])
+		copyBench(t, s, root, dirs[n])
 	}
-	prepared.dirs = dirs
+	if prepared.dirs == nil {
+		prepared.dirs = map[storage]map[int]string{}
+	}
+	prepared.dirs[s] = dirs
 	return dirs
 }
 
@@ -120,20 +127,27 @@ func (p place) spec(action string) string {
 	return fmt.Sprintf("%s:%s=%s@%d", p.point, p.log, action, p.hit)
 }
 
-// audited are the points of the audit log, which has no directory of its own;
-// recovering the points that a start passes.
+// integrating are the points that only storage mysql has; audited those of the
+// audit log, which has no directory of its own; recovering those that a start
+// passes.
 var (
-	audited    = []string{failpoint.AuditRecord, failpoint.AuditCommit, failpoint.AuditCommitted}
-	recovering = []string{failpoint.LoadHead, failpoint.LoadTiles, failpoint.Sign, failpoint.Signed, failpoint.Remembered, failpoint.Published}
+	integrating = []string{failpoint.Sequenced, failpoint.Integrated}
+	audited     = []string{failpoint.AuditRecord, failpoint.AuditCommit, failpoint.AuditCommitted}
+	recovering  = []string{failpoint.LoadHead, failpoint.LoadTiles, failpoint.Sign, failpoint.Signed, failpoint.Remembered, failpoint.Published}
 )
 
-// places are all points of the Rekor log, the CT log and the audit log. Those
-// that a start passes are hit once before the first write.
-func places() []place {
+// places are all points of the Rekor log, the CT log and the audit log; over a
+// database those of the storage, as what is above it is the same. Those that a
+// start passes are hit once before the first write.
+func places(s storage) []place {
+	audit := map[storage]string{sqlite: "data", mysql: "audit"}[s]
 	var out []place
 	for _, point := range failpoint.Points() {
 		if slices.Contains(audited, point) {
-			out = append(out, place{point, "data", 1})
+			out = append(out, place{point, audit, 1})
+			continue
+		}
+		if s == sqlite && slices.Contains(integrating, point) || s == mysql && !slices.Contains(storing(s), point) {
 			continue
 		}
 		for _, log := range []string{"rekorv1", "ct"} {
@@ -167,15 +181,24 @@ func (b *bench) write(p place) {
 
 // TestKillAtEachPoint (F1b) kills the server at each step of a write and of a
 // start, with the log of each size.
-func TestKillAtEachPoint(t *testing.T) {
-	t.Parallel()
-	filled(t)
+func TestKillAtEachPoint(t *testing.T) { overEach(t, killAtEachPoint) }
+
+func killAtEachPoint(t *testing.T, s storage) {
+	filled(t, s)
 	harness.FaultyBinary(t)
-	for _, n := range sizes {
+	around := sizes
+	if s == mysql { // where Trillian makes the tiles
+		around = []int{crossing}
+	}
+	for _, n := range around {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			for i, p := range places() {
-				b := newBench(t, at(t, n), uint64(1000+i), harness.Options{Faulty: true})
+			for i, p := range places(s) {
+				from := n
+				if n == crossing && p.log != "ct" {
+					from = fewCertificates // there is less to verify
+				}
+				b := newBench(t, s, at(t, s, from), uint64(1000+i), harness.Options{Faulty: true})
 				b.SetFailpoints(p.spec("kill"))
 				if p.atStart() {
 					b.Launch()

@@ -15,7 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sigstack/sigstack/storage/sqlite"
+	mysqlstore "github.com/sigstack/sigstack/storage/mysql"
+	sqlitestore "github.com/sigstack/sigstack/storage/sqlite"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 )
@@ -39,7 +40,7 @@ func (s *slowSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([
 }
 
 // openLog opens a log in process, with a signer that can be held up.
-func openLog(t *testing.T, room func() error) (*tlog.Log, *slowSigner) {
+func openLog(t *testing.T, s storage, room func() error) (*tlog.Log, *slowSigner) {
 	t.Helper()
 	dir := t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -51,13 +52,27 @@ func openLog(t *testing.T, room func() error) (*tlog.Log, *slowSigner) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := sqlite.Open(filepath.Join(dir, "log.db"), time.Now)
-	if err != nil {
-		t.Fatal(err)
+	logger := slog.New(slog.DiscardHandler)
+	var store tlog.Store
+	if s == mysql {
+		db, err := mysqlstore.Open(t.Context(), dsn(t, dir), time.Now, logger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		if store, err = db.Log(t.Context(), "faults"); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		file, err := sqlitestore.Open(filepath.Join(dir, "log.db"), time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { file.Close() })
+		store = file
 	}
-	t.Cleanup(func() { store.Close() })
 	l, err := tlog.Open(t.Context(), store, tlog.Options{
-		Signer: signer, Memory: filepath.Join(dir, "signed"), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Room: room,
+		Signer: signer, Memory: filepath.Join(dir, "signed"), Now: time.Now, Logger: logger, Room: room, Shared: s == mysql,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -69,9 +84,10 @@ func openLog(t *testing.T, room func() error) (*tlog.Log, *slowSigner) {
 // TestQueueIsBounded (F11) holds the signer up while thousands submit: what does
 // not fit into the queue is refused at once, and the rest is committed when the
 // signer goes on.
-func TestQueueIsBounded(t *testing.T) {
-	t.Parallel()
-	l, slow := openLog(t, nil)
+func TestQueueIsBounded(t *testing.T) { overEach(t, queueIsBounded) }
+
+func queueIsBounded(t *testing.T, s storage) {
+	l, slow := openLog(t, s, nil)
 	slow.gate = make(chan struct{})
 	const submitters = 6000
 	var granted, refused, other atomic.Int64
@@ -116,11 +132,12 @@ func TestQueueIsBounded(t *testing.T) {
 
 // TestNoRoom (F2) refuses a batch before the store is asked: nothing is
 // appended, reads go on, and Ready says why.
-func TestNoRoom(t *testing.T) {
-	t.Parallel()
+func TestNoRoom(t *testing.T) { overEach(t, noRoom) }
+
+func noRoom(t *testing.T, s storage) {
 	var full atomic.Bool
 	errFull := errors.New("the disk is nearly full")
-	l, _ := openLog(t, func() error {
+	l, _ := openLog(t, s, func() error {
 		if full.Load() {
 			return errFull
 		}

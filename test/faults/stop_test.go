@@ -13,10 +13,11 @@ import (
 const drainLimit = 10 * time.Second
 
 // TestTerminate (F7) ends the server by SIGTERM under load, and starts it again.
-func TestTerminate(t *testing.T) {
-	t.Parallel()
+func TestTerminate(t *testing.T) { overEach(t, terminate) }
+
+func terminate(t *testing.T, s storage) {
 	rng := rand.New(rand.NewPCG(seed(t), 7))
-	b := startBench(t, harness.Options{})
+	b := startBench(t, s, harness.Options{})
 	b.recorder.Start()
 	for range 10 {
 		b.load.Start(1 + rng.IntN(8))
@@ -42,9 +43,10 @@ func TestTerminate(t *testing.T) {
 
 // TestTerminateAnswers (F7) has requests under way for certain at SIGTERM,
 // because the log signs slowly: each is answered.
-func TestTerminateAnswers(t *testing.T) {
-	t.Parallel()
-	b := startBench(t, harness.Options{Failpoints: "tlog.sign:rekorv1=sleep:700ms@2+,tlog.sign:ct=sleep:700ms@2+"})
+func TestTerminateAnswers(t *testing.T) { overEach(t, terminateAnswers) }
+
+func terminateAnswers(t *testing.T, s storage) {
+	b := startBench(t, s, harness.Options{Failpoints: "tlog.sign:rekorv1=sleep:700ms@2+,tlog.sign:ct=sleep:700ms@2+"})
 	// One batch is being signed when the others come: two rounds of signing.
 	var wg sync.WaitGroup
 	for _, kind := range []string{harness.KindEntry, harness.KindCertificate} {

@@ -27,6 +27,8 @@ const (
 	Insert         = "sqlite.insert" // entries and search keys are written, tiles are not
 	Commit         = "sqlite.commit" // everything is written, nothing committed
 	Committed      = "sqlite.committed"
+	Sequenced      = "mysql.sequenced"  // storage mysql, which commits twice: the tree has grown, nothing is committed
+	Integrated     = "mysql.integrated" // and now it is
 	Appended       = "tlog.appended"    // the store has answered
 	Sign           = "tlog.sign"        // before the checkpoint is signed
 	Signed         = "tlog.signed"      // it is signed, and remembered nowhere
@@ -42,5 +44,5 @@ const (
 
 // Points are all points at which a process may be killed.
 func Points() []string {
-	return []string{Append, Begin, Insert, Commit, Committed, Appended, Sign, Signed, Remembered, Published, LoadHead, LoadTiles, AuditRecord, AuditCommit, AuditCommitted}
+	return []string{Append, Begin, Insert, Commit, Committed, Sequenced, Integrated, Appended, Sign, Signed, Remembered, Published, LoadHead, LoadTiles, AuditRecord, AuditCommit, AuditCommitted}
 }
