@@ -3,7 +3,8 @@
 # or Ubuntu may lack. Does nothing, and needs no rights, where all are there.
 set -eu
 
-# COMMAND PACKAGE. A command that came from elsewhere counts as present.
+# COMMAND PACKAGE. A command that came from elsewhere counts as present. The last
+# one is a library.
 wanted='
 curl curl
 openssl openssl
@@ -13,6 +14,7 @@ gpg gnupg
 strace strace
 mariadbd mariadb-server-core
 my_print_defaults mariadb-client-core
+libgalera_smm.so galera-4
 '
 
 missing=$(echo "$wanted" | while read -r command package; do

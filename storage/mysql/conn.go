@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -109,7 +110,38 @@ func (c *connector) connect(ctx context.Context) (driver.Conn, error) {
 			return nil, fmt.Errorf("setting up a connection: %w", err)
 		}
 	}
+	if err := synchronize(ctx, full); err != nil {
+		inner.Close()
+		return nil, fmt.Errorf("setting up a connection: %w", err)
+	}
 	return &conn{full, c.reach, c.reach.now()}, nil
+}
+
+// synchronize has a node of a Galera cluster answer no statement before it has
+// applied what any node had committed until then. Without that a node may be
+// behind another one, which for whoever comes from that one is a log that has
+// lost entries.
+func synchronize(ctx context.Context, c fullConn) error {
+	rows, err := c.QueryContext(ctx, "SHOW VARIABLES LIKE 'wsrep_on'", nil)
+	if err != nil {
+		return err
+	}
+	cells := make([]driver.Value, 2)
+	err = rows.Next(cells)
+	if closed := rows.Close(); err == nil {
+		err = closed
+	}
+	if errors.Is(err, io.EOF) { // not built for a cluster
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if on, _ := cells[1].([]byte); string(on) != "ON" {
+		return nil
+	}
+	_, err = c.ExecContext(ctx, "SET SESSION wsrep_sync_wait = 7", nil) // reads, changes, inserts
+	return err
 }
 
 // fullConn is what a connection of the driver can do.
@@ -202,6 +234,7 @@ func connect(c *connector, conns int) *sql.DB {
 // The numbers of errors that somebody branches on.
 const (
 	errTooMany     = 1040
+	errNotReady    = 1047 // of a cluster's node that is not part of its majority
 	errShutdown    = 1053
 	errDuplicate   = 1062
 	errBlocked     = 1129
@@ -225,12 +258,12 @@ func isError(err error, numbers ...uint16) bool {
 }
 
 // Unreachable says whether an error is one of the way to the server, or of a
-// server that is starting or stopping or takes no more connections, and not one
-// of what it was asked.
+// server that is starting or stopping, alone, or takes no more connections, and
+// not one of what it was asked.
 func Unreachable(err error) bool {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) {
-		return e.Number == errShutdown || e.Number == errTooMany || e.Number == errBlocked
+		return slices.Contains([]uint16{errTooMany, errNotReady, errShutdown, errBlocked}, e.Number)
 	}
 	var network net.Error
 	return errors.Is(err, errSilent) || errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, io.EOF)

@@ -148,6 +148,10 @@ func (d *DB) Log(ctx context.Context, name string) (*Store, error) {
 			}
 			return err
 		})
+		// The nodes of a cluster do not see each other's locks.
+		if isError(err, errDuplicate, errDeadlock) {
+			id, err = d.treeID(ctx, d.write, name)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening log %q: %w", name, err)

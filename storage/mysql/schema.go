@@ -184,7 +184,7 @@ func (d *DB) migrate(ctx context.Context) error {
 					return fmt.Errorf("migrating the schema to version %d: %w", v+1, err)
 				}
 			}
-			if _, err := c.ExecContext(ctx, "INSERT INTO sigstack_schema (version, time) VALUES (?, ?)", v+1, d.now().UnixNano()); err != nil {
+			if _, err := c.ExecContext(ctx, "INSERT IGNORE INTO sigstack_schema (version, time) VALUES (?, ?)", v+1, d.now().UnixNano()); err != nil {
 				return err
 			}
 		}

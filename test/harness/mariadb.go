@@ -147,7 +147,13 @@ func newMariaDB(disk *Disk) (*MariaDB, error) {
 	}
 	m := &MariaDB{dir: dir, disk: disk}
 	if m.Addr, err = freeAddr(); err == nil {
-		err = m.create(template)
+		err = m.copyData(template)
+	}
+	if err == nil {
+		err = m.start()
+	}
+	if err == nil {
+		err = m.createUser()
 	}
 	if err != nil {
 		m.remove()
@@ -186,14 +192,8 @@ func (m *MariaDB) copyData(from string) error {
 	return nil
 }
 
-// create starts the server for the first time, with these arguments.
-func (m *MariaDB) create(template string, args ...string) error {
-	if err := m.copyData(template); err != nil {
-		return err
-	}
-	if err := m.start(args...); err != nil {
-		return err
-	}
+// createUser makes the user of the tests.
+func (m *MariaDB) createUser() error {
 	admin, err := m.admin()
 	if err != nil {
 		return err
