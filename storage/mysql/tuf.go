@@ -11,8 +11,9 @@ import (
 
 const (
 	// leaseTime is how long a lease lasts at most: a process that ends without
-	// giving it back keeps others waiting that long.
-	leaseTime = 30 * time.Second
+	// giving it back keeps others, who may be starting, waiting that long. To
+	// publish takes a fraction of a second.
+	leaseTime = 10 * time.Second
 
 	// leaseTurn is how often somebody who waits for a lease asks for it.
 	leaseTurn = 100 * time.Millisecond
