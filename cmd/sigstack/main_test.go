@@ -54,6 +54,7 @@ func TestBadConfiguration(t *testing.T) {
 		"key type":           {args: []string{"--dev"}, file: "ca: {key-type: rsa}\n", want: "neither p384 nor p256"},
 		"log level":          {args: []string{"--dev"}, file: "log-level: loud\n", want: "log-level"},
 		"entry limit":        {args: []string{"--dev"}, file: "rekor: {max-entry-bytes: 1}\n", want: "max-entry-bytes"},
+		"drain delay":        {args: []string{"--dev"}, file: "drain-delay: 6m\n", want: "drain-delay: 6m0s"},
 		"storage":            {args: []string{"--dev"}, file: "storage: postgres\n", want: "neither sqlite nor mysql"},
 		"no database":        {args: []string{"--dev"}, file: "storage: mysql\n", want: "mysql.dsn-file: is empty"},
 		"unused database":    {args: []string{"--dev"}, file: "mysql: {dsn-file: dsn}\n", want: "but storage is sqlite"},
