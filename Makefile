@@ -62,9 +62,9 @@ trace:
 
 ## hold: kills, faults, replicas and hostile input
 hold:
-	go test -tags $(TAGS) -count=1 -p 1 -timeout 25m ./test/badinput ./test/faults
+	go test -tags $(TAGS) -count=1 -p 1 -timeout 40m ./test/badinput ./test/faults
 
-## faults: 1,000 random kills (FAULTS_SEED repeats a run)
+## faults: 1,000 random kills over each storage (FAULTS_SEED repeats a run)
 faults:
 	FAULTS_KILLS=1000 go test -tags $(TAGS) -count=1 -timeout 60m -run 'TestKills$$' -v ./test/faults
 

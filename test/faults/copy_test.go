@@ -17,25 +17,22 @@ func TestCopy(t *testing.T) {
 	t.Parallel()
 	rows := 1010 // more than one batch
 	root := memoryDir(t)
-	b := newBench(t, root, 1, harness.Options{Args: []string{"--config", harness.Config(t, "ca: {key-type: p256}\n")}})
+	b := newBench(t, sqlite, root, 1, harness.Options{Args: []string{"--config", harness.Config(t, "ca: {key-type: p256}\n")}})
 	b.Restart()
 	b.load.Entries(rows)
 	b.load.Certificates(20)
 	b.recorder.Poll(t.Context())
 	b.Kill() // its write-ahead log is left
 
-	dsn := harness.StartMariaDB(t).NewDatabase(t)
-	dsnFile := filepath.Join(t.TempDir(), "dsn")
-	if err := os.WriteFile(dsnFile, []byte(dsn), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dsn(t, root)
+	dsnFile := filepath.Join(root, "dsn")
 	config := func(dir, storage string) string {
 		return harness.Config(t, fmt.Sprintf("url: %s\ndata-dir: %s\n%s", b.URL, filepath.Join(dir, "data"), storage))
 	}
-	const sqlite = "storage: sqlite\n"
-	mysql := "storage: mysql\nmysql: {dsn-file: " + dsnFile + "}\n"
+	const files = "storage: sqlite\n"
+	database := "storage: mysql\nmysql: {dsn-file: " + dsnFile + "}\n"
 	address := []string{"--config", harness.Config(t, "ca: {key-type: p256}\n"), "--listen", strings.TrimPrefix(b.URL, "http://")}
-	from, to := config(root, sqlite), config(root, mysql)
+	from, to := config(root, files), config(root, database)
 	kill := func(from, to, spec string) {
 		t.Helper()
 		c := harness.NewClient(t)
@@ -57,7 +54,7 @@ func TestCopy(t *testing.T) {
 		kill(from, to, spec)
 	}
 	copied(from, to)
-	second := newBench(t, root, 2, harness.Options{DSN: dsn, Args: address})
+	second := newBench(t, mysql, root, 2, harness.Options{Args: address})
 	second.Restart()
 	second.verify()
 	second.load.Entries(5)
@@ -66,23 +63,23 @@ func TestCopy(t *testing.T) {
 	second.Stop()
 
 	back := memoryDir(t)
-	copyBench(t, root, back)
+	copyBench(t, sqlite, root, back)
 	for _, name := range []string{"rekorv1", "ct", "audit.db", "tuf", "tuf-copy"} {
 		if err := os.RemoveAll(filepath.Join(back, "data", name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	from, to = to, config(back, sqlite)
+	from, to = to, config(back, files)
 	for _, spec := range []string{"audit.committed=kill", "sqlite.committed:rekorv1=kill", "sqlite.commit:rekorv1=kill", "sqlite.committed:rekorv1=kill", "sqlite.commit:ct=kill"} {
 		kill(from, to, spec)
-		third := newBench(t, back, 3, harness.Options{Args: address})
+		third := newBench(t, sqlite, back, 3, harness.Options{Args: address})
 		third.Launch()
 		if code := third.Wait(readyLimit); code != 2 || !strings.Contains(third.Log(), "log integrity violated") {
 			t.Fatalf("%s: half a copy is served, or refused for another reason: exit code %d\n%s", spec, code, third.Log())
 		}
 	}
 	copied(from, to)
-	third := newBench(t, back, 3, harness.Options{Args: address})
+	third := newBench(t, sqlite, back, 3, harness.Options{Args: address})
 	third.Restart()
 	third.verify()
 	third.load.Entries(5)

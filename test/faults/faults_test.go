@@ -13,12 +13,16 @@
 //	F11 signers that are slow, fail, or sign something else
 //	F12 one of the logs down
 //
+// Replicas are killed and restarted in turn, over one database and over the
+// nodes of a cluster that are killed themselves.
+//
 // What is not about the files of one storage is done to a server over each: see
 // overEach.
 //
 // Every random choice follows from a seed that is printed; FAULTS_SEED sets it.
-// FAULTS_KILLS is the number of random kills, 50 unless it is set, and
-// FAULTS_DB_ROUNDS how often each fault of a database comes, twice unless it is set.
+// FAULTS_KILLS is the number of random kills, 50 unless it is set,
+// FAULTS_DB_ROUNDS how often each fault of a database comes, twice unless it is
+// set, and FAULTS_REPLICA_WRITES how many writes replicas grant while they are killed.
 package faults
 
 import (

@@ -15,12 +15,15 @@
 //
 //   - StartWith starts a server with failpoints, an injected Clock, or a data
 //     directory on a Disk of a fixed size; Proxy is a TCP connection with faults.
+//   - MariaDB is a database server, Galera a cluster of three; Replica makes
+//     another server over the same database, and a Balancer stands before them.
 //   - Load writes entries, certificates, duplicates and nonsense in a closed
 //     loop, and survives a server that is gone. Its Ledger keeps every request
 //     with its answer, on the disk before the answer counts.
 //   - A Recorder keeps every tree head that any endpoint has ever shown.
 //   - Evidence.Check compares all of that with the server and its files, and
-//     says which promise was broken (I1 to I11, I14, I15).
+//     says which promise was broken (I1 to I11, I14, I15); SameAnswers compares
+//     replicas.
 //
 // What the package guarantees:
 //
