@@ -46,7 +46,7 @@ func startDBBench(t *testing.T, db *harness.MariaDB, prepare func(*harness.Proxy
 	if prepare != nil {
 		prepare(proxy)
 	}
-	b := startBench(t, harness.Options{DSN: strings.Replace(db.NewDatabase(t), db.Addr, proxy.Addr, 1)})
+	b := startBench(t, mysql, harness.Options{DSN: strings.Replace(db.NewDatabase(t), db.Addr, proxy.Addr, 1)})
 	b.allow, b.database = []int{http.StatusServiceUnavailable}, true
 	b.baseline.Goroutines += poolSize // the driver has one for each connection
 	b.load.Pause = 50 * time.Millisecond

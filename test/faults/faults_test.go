@@ -101,7 +101,7 @@ func overEach(t *testing.T, test func(t *testing.T, s storage)) {
 // dir; what is there goes on.
 func newBench(t *testing.T, s storage, dir string, seed uint64, o harness.Options) *bench {
 	t.Helper()
-	if s == mysql {
+	if s == mysql && o.DSN == "" {
 		o.DSN = dsn(t, dir)
 	}
 	if o.Disk == nil && o.Dir == "" {
