@@ -111,6 +111,8 @@ var parsers = []struct {
 // nothing that comes from outside by themselves.
 var notOutside = map[string]string{
 	"cmd/sigstack.openLog":             "opens a log by its name",
+	"storage/mysql.OpenPatiently":      "the driver reads the DSN, which the operator writes",
+	"storage/mysql.open":               "the driver reads the DSN, which the operator writes",
 	"storage/mysql.Open":               "the driver reads the DSN, which the operator writes",
 	"storage/mysql.Read":               "returns the bytes of a connection; the driver reads them",
 	"storage/sqlite.Open":              "SQLite reads the file",

@@ -195,7 +195,7 @@ func openSide(ctx context.Context, c *Config, logger *slog.Logger) (side, error)
 	if err := mysql.Alone(ctx, dsn, logger); err != nil {
 		return nil, err
 	}
-	db, err := mysql.Open(ctx, dsn, time.Now, logger)
+	db, err := mysql.OpenPatiently(ctx, dsn, time.Now, logger)
 	if err != nil {
 		return nil, err
 	}

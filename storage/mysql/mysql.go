@@ -74,13 +74,23 @@ type DB struct {
 // Open connects to the database that a DSN names, user:password@tcp(host:port)/name,
 // and brings its schema to the version of this binary.
 func Open(ctx context.Context, dsn string, now func() time.Time, logger *slog.Logger) (*DB, error) {
+	return open(ctx, dsn, ioTimeout, now, logger)
+}
+
+// OpenPatiently is Open for work that no client waits for: a statement may take
+// as long as the server needs for it, within minutes.
+func OpenPatiently(ctx context.Context, dsn string, now func() time.Time, logger *slog.Logger) (*DB, error) {
+	return open(ctx, dsn, patience, now, logger)
+}
+
+func open(ctx context.Context, dsn string, timeout time.Duration, now func() time.Time, logger *slog.Logger) (*DB, error) {
 	trillianOnce.Do(func() {
 		log.InitMetrics(nil)
 		// Its errors come back to us; what it prints are stacks of
 		// transactions that were rolled back.
 		klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	})
-	quick, err := newConnector(dsn, ioTimeout, logger)
+	quick, err := newConnector(dsn, timeout, logger)
 	if err != nil {
 		return nil, fmt.Errorf("opening database: %w", err)
 	}
