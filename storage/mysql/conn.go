@@ -85,12 +85,11 @@ func (l driverLog) Print(v ...any) { l.logger.Debug("mysql driver", "msg", fmt.S
 
 // Connect returns a connection that is set up.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
-	done, err := c.reach.try(ctx)
-	if err != nil {
+	if err := c.reach.admit(ctx, c.connect); err != nil {
 		return nil, err
 	}
 	conn, err := c.connect(ctx)
-	done(err)
+	c.reach.tried(ctx, err)
 	return conn, err
 }
 

@@ -117,6 +117,7 @@ func open(ctx context.Context, dsn string, timeout time.Duration, now func() tim
 
 // Close closes all connections. No other call may be under way.
 func (d *DB) Close() error {
+	d.reach.close()
 	return errors.Join(d.read.Close(), d.write.Close())
 }
 

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
@@ -20,7 +21,7 @@ const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = time.Second
 
-	// trialWait is how long others wait for the one connection that is tried
+	// trialWait is how long anybody waits for the connection that is tried
 	// where the server was away. It takes a tenth of that to a server that answers.
 	trialWait = 250 * time.Millisecond
 
@@ -39,20 +40,28 @@ var errSilent = errors.New("the database does not answer")
 //
 //   - a connection that was idle while nothing came is not used again;
 //   - one connection at a time is tried then, with a pause after one that could
-//     not be made, and everybody else gets the error at once.
+//     not be made, and nobody waits for its end who could be told now.
 type reach struct {
+	ctx   context.Context // of the connections that are tried
+	close context.CancelFunc
+
 	start  time.Time
 	heard  atomic.Int64 // when something came from the server last, in nanoseconds after start
 	silent atomic.Int64 // since when nothing had come when a connection last waited in vain
 
 	mu       sync.Mutex    // guards what follows
 	trial    chan struct{} // closed at the end of the connection that is tried; nil: there is none
+	until    time.Time     // nobody waits for it longer: the pool makes one connection after the other
 	failures int           // connections in a row that could not be made
 	next     time.Time     // nothing is tried before
 	err      error         // of the last failure
 }
 
-func newReach() *reach { return &reach{start: time.Now()} }
+func newReach() *reach {
+	r := &reach{start: time.Now()}
+	r.ctx, r.close = context.WithCancel(context.Background())
+	return r
+}
 
 func (r *reach) now() int64 { return int64(time.Since(r.start)) }
 
@@ -76,40 +85,48 @@ func (r *reach) dial(ctx context.Context, network, addr string) (net.Conn, error
 	return &line{c, r}, nil
 }
 
-// try asks whether a connection may be tried now. Whoever may calls done
-// with what became of it.
-func (r *reach) try(ctx context.Context) (done func(error), err error) {
+// admit returns when a connection may be made: at once, where nothing is known
+// against the server, or after one that was tried to find out. Connect makes one.
+func (r *reach) admit(ctx context.Context, connect func(context.Context) (driver.Conn, error)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if trial := r.trial; trial != nil {
-		r.mu.Unlock()
-		timer := time.NewTimer(trialWait)
-		select {
-		case <-trial:
-		case <-timer.C:
-		case <-ctx.Done():
+	if r.trial == nil {
+		switch {
+		case r.failures == 0 && !r.away():
+			return nil
+		case r.failures > 0 && time.Now().Before(r.next):
+			return r.refusal()
 		}
-		timer.Stop()
-		r.mu.Lock()
-		if r.trial != nil {
-			return nil, r.refusal()
-		}
+		r.trial, r.until = make(chan struct{}), time.Now().Add(trialWait)
+		go r.try(connect)
 	}
-	switch {
-	case r.failures > 0 && time.Now().Before(r.next):
-		return nil, r.refusal()
-	case r.failures == 0 && !r.away():
-		return func(err error) { r.tried(ctx, err) }, nil
+	trial, until := r.trial, r.until
+	r.mu.Unlock()
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-trial:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
-	trial := make(chan struct{})
-	r.trial = trial
-	return func(err error) {
-		r.tried(ctx, err)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.trial = nil
-		close(trial)
-	}, nil
+	r.mu.Lock()
+	if r.trial == trial || r.failures > 0 {
+		return r.refusal()
+	}
+	return nil
+}
+
+// try makes a connection that nobody waits for longer than they like.
+func (r *reach) try(connect func(context.Context) (driver.Conn, error)) {
+	conn, err := connect(r.ctx)
+	if err == nil {
+		conn.Close()
+	}
+	r.tried(r.ctx, err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.trial)
+	r.trial = nil
 }
 
 func (r *reach) refusal() error {
@@ -119,6 +136,7 @@ func (r *reach) refusal() error {
 	return fmt.Errorf("%w: %w", errSilent, r.err)
 }
 
+// tried takes note of what became of a connection.
 func (r *reach) tried(ctx context.Context, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

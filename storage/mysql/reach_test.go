@@ -13,8 +13,8 @@ import (
 )
 
 // TestAway takes a server away under more readers than there are connections,
-// without a word. All are told within two seconds, those who come later at once
-// or after one wait, and nothing but the one connection that is tried is made.
+// without a word. All are told within two seconds, and no connections are made
+// but the one at a time that is tried.
 func TestAway(t *testing.T) {
 	const readers = 60
 	server := harness.SharedMariaDB(t)
@@ -44,7 +44,7 @@ func TestAway(t *testing.T) {
 	})
 	before, _ := proxy.Connections()
 	for range 3 {
-		all(3500*time.Millisecond, true)
+		all(2*time.Second, true)
 	}
 	if made, _ := proxy.Connections(); made > before+6 {
 		t.Errorf("%d connections were made to a server that is away", made-before)
@@ -52,6 +52,12 @@ func TestAway(t *testing.T) {
 	proxy.Inspect(nil)
 	returned(t, s)
 	all(10*time.Second, false)
+	// All these connections are lost: that is noticed once, and not of each.
+	proxy.Blackhole(harness.ToClient)
+	if _, err := s.Head(t.Context()); err == nil {
+		t.Error("a connection that was lost answers")
+	}
+	all(time.Second, false)
 	if most := proxy.Most(); most > 24 {
 		t.Errorf("%d connections at a time", most)
 	}
