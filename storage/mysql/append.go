@@ -138,6 +138,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	b := newBatch(leaves, now)
 	var conflicts, failures int
 	for {
+		began := time.Now()
 		err := s.add(ctx, b, t, now)
 		if err == nil {
 			break
@@ -147,9 +148,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		} else {
 			failures++
 		}
-		// A server that does not answer is not asked what became of the batch: by
-		// then nobody waits any more. Whoever submits a leaf again finds out.
-		if conflicts == maxConflicts || failures == maxFailures || ctx.Err() != nil || s.db.reach.away() {
+		if conflicts == maxConflicts || failures == maxFailures || ctx.Err() != nil || inVain(err, began) {
 			return nil, tlog.Head{}, err
 		}
 		was := t.head.Size
@@ -170,6 +169,13 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	}
 	s.tip = t
 	return b.placed(), t.head, nil
+}
+
+// inVain says whether an attempt ended because the server did not answer. What
+// became of it is not asked then: by the time of a second silence nobody would
+// wait any more. Whoever submits the same again finds out.
+func inVain(err error, began time.Time) bool {
+	return Unreachable(err) && time.Since(began) >= time.Second
 }
 
 // add takes a batch as far as it is not in the tree yet. All of it is when add

@@ -54,6 +54,7 @@ func (a *Audit) commit(batch []*audit.Row) error {
 	}
 	var conflicts, failures int
 	for unknown := false; ; {
+		began := time.Now()
 		err := a.insert(ctx, rows, unknown)
 		if err == nil {
 			return failpoint.Hit(failpoint.AuditCommitted, auditPath)
@@ -64,7 +65,7 @@ func (a *Audit) commit(batch []*audit.Row) error {
 			failures++
 			unknown = true
 		}
-		if conflicts == maxConflicts || failures == maxFailures || a.db.reach.away() {
+		if conflicts == maxConflicts || failures == maxFailures || inVain(err, began) {
 			return err
 		}
 	}
