@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 )
 
@@ -46,13 +47,14 @@ func TestSameAnswers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		changed := false
+		var changed atomic.Bool
 		liar := httptest.NewServer(&httputil.ReverseProxy{
 			Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
 			ModifyResponse: func(res *http.Response) error {
 				text, err := io.ReadAll(res.Body)
 				if res.Request.URL.Path == tt.path && bytes.Contains(text, []byte(tt.from)) {
-					text, changed = bytes.Replace(text, []byte(tt.from), []byte(tt.to), 1), true
+					text = bytes.Replace(text, []byte(tt.from), []byte(tt.to), 1)
+					changed.Store(true)
 				}
 				res.Body = io.NopCloser(bytes.NewReader(text))
 				res.Header.Set("Content-Length", strconv.Itoa(len(text)))
@@ -61,7 +63,7 @@ func TestSameAnswers(t *testing.T) {
 		})
 		want("I6", tt.path+" with "+tt.to, s.Behind(liar.URL))
 		liar.Close()
-		if !changed {
+		if !changed.Load() {
 			t.Errorf("%s has no %s", tt.path, tt.from)
 		}
 	}
