@@ -40,6 +40,11 @@ one() {
 		-test.fuzzcachedir "$cache" -test.parallel 1 -test.timeout 0 >"$out" 2>&1 || status=$?
 	local last
 	last=$(grep -o 'execs: [0-9]* ([0-9]*/sec), new interesting: [0-9]* (total: [0-9]*)' "$out" | tail -1 || true)
+	# The end of the time can meet the fuzzer between two inputs, which it then
+	# reports as a failure, without an input that has failed.
+	if [ "$status" != 0 ] && grep -q '^    context deadline exceeded$' "$out" && ! grep -q 'testdata/fuzz/' "$out"; then
+		status=0
+	fi
 	if [ "$status" != 0 ]; then
 		printf 'FAIL  %-22s %-22s %s\n' "$name" "$target" "$last"
 		touch "$work/failed"

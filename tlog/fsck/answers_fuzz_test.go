@@ -83,8 +83,9 @@ func fuzzAnswers(f *testing.F, check func(context.Context, fsck.Options) (fsck.R
 		}
 		return run(&tape{answers: recorded.answers, replace: recorded.order[int(in[0])%len(recorded.order)], body: in[1:]})
 	}
-	// The other answers are checked as well.
-	allow := func([]byte) int { return 2 << 20 }
+	// The other answers are checked as well, and a tree that claims to be larger
+	// than it is is asked for what it lacks, until the checker has had enough.
+	allow := func([]byte) int { return 4 << 20 }
 	fuzz.RunWith(f, fuzz.Options{Allow: allow}, seeds, parse, func(t *testing.T, in []byte, r fsck.Report, err error) {
 		if len(r.Logs) != 1 {
 			t.Fatalf("%d logs", len(r.Logs))
