@@ -91,14 +91,15 @@ func (r *reach) admit(ctx context.Context, connect func(context.Context) (driver
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.trial == nil {
+		pause := time.Until(r.next)
 		switch {
 		case r.failures == 0 && !r.away():
 			return nil
-		case r.failures > 0 && time.Now().Before(r.next):
+		case r.failures > 0 && pause > firstPause:
 			return r.refusal()
 		}
 		r.trial, r.until = make(chan struct{}), time.Now().Add(trialWait)
-		go r.try(connect)
+		go r.try(pause, connect)
 	}
 	trial, until := r.trial, r.until
 	r.mu.Unlock()
@@ -116,8 +117,15 @@ func (r *reach) admit(ctx context.Context, connect func(context.Context) (driver
 	return nil
 }
 
-// try makes a connection that nobody waits for longer than they like.
-func (r *reach) try(connect func(context.Context) (driver.Conn, error)) {
+// try makes a connection that nobody waits for longer than they like, after what
+// is left of a pause: connections that were reset are no reason to refuse anybody.
+func (r *reach) try(pause time.Duration, connect func(context.Context) (driver.Conn, error)) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
+	}
 	conn, err := connect(r.ctx)
 	if err == nil {
 		conn.Close()
@@ -143,7 +151,7 @@ func (r *reach) tried(ctx context.Context, err error) {
 	switch {
 	case err == nil:
 		r.failures, r.err = 0, nil
-	case ctx.Err() == nil: // or else it says nothing of the server
+	case ctx.Err() == nil && time.Now().After(r.next): // one that was made at the same time counts once; one given up says nothing
 		r.next = time.Now().Add(min(firstPause<<min(r.failures, 10), lastPause))
 		r.failures++
 		r.err = err
