@@ -212,9 +212,9 @@ func (s *Store) add(ctx context.Context, b *batch, t *tip, now time.Time) error 
 	return fmt.Errorf("%w: %w", errConflict, failed)
 }
 
-// find reads what the database has of a batch, by one key look-up a leaf. With
-// an IN, a server whose statistics are of a minute ago, when the log was small,
-// would rather walk through the whole tree.
+// find reads what the database has of a batch, by two key look-ups a leaf. The
+// keys are named: a server whose statistics are of a minute ago, when the log was
+// small, would rather walk through the whole tree, for each leaf.
 func (s *Store) find(ctx context.Context, b *batch) error {
 	b.found = make(map[tlog.Hash]place, len(b.sorted))
 	for some := range slices.Chunk(b.sorted, maxValues) {
@@ -225,8 +225,8 @@ func (s *Store) find(ctx context.Context, b *batch) error {
 		args = append(args, s.tree.TreeId)
 		rows, err := s.db.write.QueryContext(ctx, `SELECT l.LeafIdentityHash, l.QueueTimestampNanos, s.SequenceNumber, s.IntegrateTimestampNanos
 			FROM (SELECT ? AS id`+strings.Repeat(" UNION ALL SELECT ?", len(some)-1)+`) ids
-			STRAIGHT_JOIN LeafData l ON l.TreeId = ? AND l.LeafIdentityHash = ids.id
-			LEFT JOIN SequencedLeafData s ON s.TreeId = l.TreeId AND s.LeafIdentityHash = l.LeafIdentityHash`, args...)
+			STRAIGHT_JOIN LeafData l FORCE INDEX (PRIMARY) ON l.TreeId = ? AND l.LeafIdentityHash = ids.id
+			LEFT JOIN SequencedLeafData s FORCE INDEX (TreeId) ON s.TreeId = l.TreeId AND s.LeafIdentityHash = l.LeafIdentityHash`, args...)
 		if err != nil {
 			return fmt.Errorf("looking up leaves: %w", err)
 		}

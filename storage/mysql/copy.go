@@ -183,7 +183,7 @@ func (d *DB) EndCopy(ctx context.Context, name string, keyID [32]byte) error {
 // the first no more than fit a batch.
 func (s *Store) Records(ctx context.Context, begin uint64, most int) ([]tlog.Record, error) {
 	rows, err := s.db.read.QueryContext(ctx, `SELECT s.SequenceNumber, s.IntegrateTimestampNanos, l.LeafValue, l.ExtraData, l.LeafIdentityHash
-		FROM SequencedLeafData s STRAIGHT_JOIN LeafData l ON l.TreeId = s.TreeId AND l.LeafIdentityHash = s.LeafIdentityHash
+		FROM SequencedLeafData s FORCE INDEX (PRIMARY) STRAIGHT_JOIN LeafData l FORCE INDEX (PRIMARY) ON l.TreeId = s.TreeId AND l.LeafIdentityHash = s.LeafIdentityHash
 		WHERE s.TreeId = ? AND s.SequenceNumber >= ? ORDER BY s.SequenceNumber LIMIT ?`, s.tree.TreeId, begin, most)
 	if err != nil {
 		return nil, err
@@ -214,9 +214,10 @@ func (s *Store) Records(ctx context.Context, begin uint64, most int) ([]tlog.Rec
 // the log's.
 func (s *Store) SearchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error) {
 	name := []byte(after.Name)
-	rows, err := s.db.read.QueryContext(ctx, `SELECT k.name, k.hash FROM sigstack_search k
-		WHERE k.tree_id = ? AND (k.name > ? OR k.name = ? AND k.hash > ?) AND EXISTS
-			(SELECT 1 FROM SequencedLeafData s FORCE INDEX (SequencedLeafMerkleIdx) WHERE s.TreeId = ? AND s.MerkleLeafHash = k.hash)
+	// An EXISTS would become a join that starts at the leaves.
+	rows, err := s.db.read.QueryContext(ctx, `SELECT k.name, k.hash FROM sigstack_search k FORCE INDEX (PRIMARY)
+		WHERE k.tree_id = ? AND (k.name > ? OR k.name = ? AND k.hash > ?) AND
+			(SELECT 1 FROM SequencedLeafData s FORCE INDEX (SequencedLeafMerkleIdx) WHERE s.TreeId = ? AND s.MerkleLeafHash = k.hash LIMIT 1) IS NOT NULL
 		ORDER BY k.name, k.hash LIMIT ?`, s.tree.TreeId, name, name, after.Hash[:], s.tree.TreeId, most)
 	if err != nil {
 		return nil, err

@@ -78,6 +78,7 @@ var migrations = [][]string{{
 		PRIMARY KEY (TreeId, SequenceNumber),
 		FOREIGN KEY (TreeId) REFERENCES Trees (TreeId) ON DELETE CASCADE,
 		FOREIGN KEY (TreeId, LeafIdentityHash) REFERENCES LeafData (TreeId, LeafIdentityHash) ON DELETE CASCADE,
+		KEY TreeId (TreeId, LeafIdentityHash), -- of the foreign key; Trillian lets the server name it, which is this name
 		KEY SequencedLeafMerkleIdx (TreeId, MerkleLeafHash)
 	)`,
 	// Every leaf that is not in the tree yet.

@@ -130,7 +130,7 @@ func (s *Store) Tile(ctx context.Context, level int, index uint64, width int) ([
 // Entries returns the entries of [begin, end) that exist, in order.
 func (s *Store) Entries(ctx context.Context, begin, end uint64) ([]tlog.Entry, error) {
 	rows, err := s.db.read.QueryContext(ctx, `SELECT s.SequenceNumber, s.IntegrateTimestampNanos, l.LeafValue, l.ExtraData
-		FROM SequencedLeafData s STRAIGHT_JOIN LeafData l ON l.TreeId = s.TreeId AND l.LeafIdentityHash = s.LeafIdentityHash
+		FROM SequencedLeafData s FORCE INDEX (PRIMARY) STRAIGHT_JOIN LeafData l FORCE INDEX (PRIMARY) ON l.TreeId = s.TreeId AND l.LeafIdentityHash = s.LeafIdentityHash
 		WHERE s.TreeId = ? AND s.SequenceNumber >= ? AND s.SequenceNumber < ? ORDER BY s.SequenceNumber`, s.tree.TreeId, begin, end)
 	if err != nil {
 		return nil, err
