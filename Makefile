@@ -46,11 +46,11 @@ PACKAGES = $$(go list ./... | grep -v -e /test/e2e -e /test/deploy -e /test/benc
 
 ## unit: unit and conformance tests, to their full sizes
 unit:
-	go test -tags $(TAGS) $(PACKAGES)
+	go test -tags $(TAGS) -timeout 30m $(PACKAGES)
 
 ## race: the same under the race detector, to smaller sizes
 race:
-	go test -tags $(TAGS) -race -short $(PACKAGES)
+	go test -tags $(TAGS) -timeout 30m -race -short $(PACKAGES)
 
 ## e2e: real clients against the real binary; the image and the compose file
 e2e:
