@@ -10,16 +10,21 @@ import (
 )
 
 const (
-	// leaseTime is how long a lease lasts at most: a process that ends without
-	// giving it back keeps others, who may be starting, waiting that long. To
-	// publish takes a fraction of a second.
-	leaseTime = 10 * time.Second
+	// leaseTime is for how long a lease is taken or kept: a process that ends
+	// without giving it back keeps others, who may be starting, waiting that long.
+	// The server's clock is read in whole seconds.
+	leaseTime = 3 * time.Second
 
-	// leaseTurn is how often somebody who waits for a lease asks for it.
+	// leaseKept is how often whoever has a lease keeps it for longer, and
+	// leaseTurn how often somebody who waits for one asks for it.
+	leaseKept = 500 * time.Millisecond
 	leaseTurn = 100 * time.Millisecond
 
 	tufLease = "tuf"
 )
+
+// errLease: the database did not answer in time, or somebody else has the lease.
+var errLease = errors.New("the lease of the TUF repository was lost")
 
 // A TUF keeps the files of one TUF repository for all replicas. It satisfies
 // trust.Place.
@@ -40,20 +45,13 @@ func (d *DB) TUF(ctx context.Context) (*TUF, error) {
 
 // Exclusive calls f while no other replica is in Exclusive.
 func (t *TUF) Exclusive(ctx context.Context, f func(ctx context.Context) error) error {
-	holder := rand.Text()
+	l := &lease{db: t.db}
 	turn := time.NewTicker(leaseTurn)
 	defer turn.Stop()
-	var end time.Time
 	for {
-		end = time.Now().Add(leaseTime)
-		res, err := t.db.write.ExecContext(ctx, `UPDATE sigstack_lease SET holder = ?, until = UNIX_TIMESTAMP() + ?
-			WHERE name = ? AND until <= UNIX_TIMESTAMP()`, holder, int(leaseTime/time.Second), tufLease)
-		if err != nil {
+		if ok, err := l.take(ctx); err != nil {
 			return fmt.Errorf("taking the lease of the TUF repository: %w", err)
-		}
-		if n, err := res.RowsAffected(); err != nil {
-			return err
-		} else if n == 1 {
+		} else if ok {
 			break
 		}
 		select {
@@ -62,15 +60,69 @@ func (t *TUF) Exclusive(ctx context.Context, f func(ctx context.Context) error) 
 			return fmt.Errorf("waiting for the lease of the TUF repository, which another replica has: %w", ctx.Err())
 		}
 	}
-	defer func() {
-		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTimeout)
-		defer cancel()
-		// Where that fails the lease ends by itself.
-		_, _ = t.db.write.ExecContext(release, "UPDATE sigstack_lease SET until = 0 WHERE name = ? AND holder = ?", tufLease, holder)
+	had, cancel := context.WithCancelCause(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		cancel(l.keep(had))
 	}()
-	ctx, cancel := context.WithDeadline(ctx, end)
+	err := f(had)
+	if lost := context.Cause(had); err != nil && errors.Is(lost, errLease) {
+		err = fmt.Errorf("%w: %w", lost, err)
+	}
+	cancel(nil)
+	<-kept
+	l.giveBack(ctx)
+	return err
+}
+
+// A lease is the row of sigstack_lease, as one process has it.
+type lease struct {
+	db     *DB
+	holder string    // who has it, another one each time
+	end    time.Time // until when it is certainly had
+}
+
+// take takes the lease, where nobody has it, or keeps it.
+func (l *lease) take(ctx context.Context) (bool, error) {
+	began, holder := time.Now(), rand.Text()
+	res, err := l.db.write.ExecContext(ctx, `UPDATE sigstack_lease SET holder = ?, until = UNIX_TIMESTAMP() + ?
+		WHERE name = ? AND (until <= UNIX_TIMESTAMP() OR holder = ?)`, holder, int(leaseTime/time.Second), tufLease, l.holder)
+	if err != nil {
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	if err != nil || n != 1 {
+		return false, err
+	}
+	l.holder, l.end = holder, began.Add(leaseTime-time.Second)
+	return true, nil
+}
+
+// keep keeps the lease until ctx ends, or returns that it is lost.
+func (l *lease) keep(ctx context.Context) error {
+	tick := time.NewTicker(leaseKept)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		until, cancel := context.WithDeadline(ctx, l.end)
+		ok, err := l.take(until)
+		cancel()
+		if ctx.Err() == nil && (err == nil && !ok || !time.Now().Before(l.end)) {
+			return errLease
+		}
+	}
+}
+
+// giveBack ends the lease. Where that fails it ends by itself.
+func (l *lease) giveBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ioTimeout)
 	defer cancel()
-	return f(ctx)
+	_, _ = l.db.write.ExecContext(ctx, "UPDATE sigstack_lease SET until = 0 WHERE name = ? AND holder = ?", tufLease, l.holder)
 }
 
 // Version grows with every Replace.

@@ -84,8 +84,27 @@ func TestTUF(t *testing.T) {
 		t.Errorf("%d turns, want 5", turns)
 	}
 
-	// A holder that has died keeps others out until its lease ends.
+	// Who takes long keeps the lease meanwhile, and learns that it is lost.
 	db := raw(t, dsn)
+	holder := func() string {
+		t.Helper()
+		return table(t, db, "SELECT holder FROM sigstack_lease WHERE until > UNIX_TIMESTAMP()")[0]
+	}
+	err := a.Exclusive(ctx, func(ctx context.Context) error {
+		for seen := map[string]bool{}; len(seen) < 3; time.Sleep(10 * time.Millisecond) {
+			seen[holder()] = true
+		}
+		if _, err := db.Exec("UPDATE sigstack_lease SET holder = 'somebody else'"); err != nil {
+			t.Fatal(err)
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err == nil || !strings.Contains(err.Error(), "was lost") || ctx.Err() != nil {
+		t.Errorf("a lease that somebody else has taken: %v", err)
+	}
+
+	// A holder that has died keeps others out until its lease ends.
 	if _, err := db.Exec("UPDATE sigstack_lease SET holder = 'gone', until = UNIX_TIMESTAMP() + 1000"); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 const (
 	readyLimit = 5 * time.Second        // from the start after a crash to ready
-	leaseLimit = 11 * time.Second       // more, over a database, after one that was killed while it published its TUF metadata
+	leaseLimit = 4 * time.Second        // more, over a database, after one that was killed while it published its TUF metadata
 	killMean   = 300 * time.Millisecond // between ready and SIGKILL
 )
 
