@@ -56,7 +56,8 @@ type batch struct {
 	first  map[tlog.Hash]int   // the leaf that comes first with an ID
 	sorted []int               // the leaves of first, by ID
 	queue  int64               // leaf i has the queue timestamp queue+i
-	found  map[tlog.Hash]place // what the database has of them
+	found  map[tlog.Hash]place // what the database has of them, as far as that is known
+	tried  bool                // the database may have more of them
 }
 
 // A place is what the database knows of a leaf.
@@ -68,7 +69,13 @@ type place struct {
 }
 
 func newBatch(leaves []tlog.Leaf, at time.Time) *batch {
-	b := &batch{leaves: leaves, ids: make([]tlog.Hash, len(leaves)), first: make(map[tlog.Hash]int, len(leaves)), queue: at.UnixNano()}
+	b := &batch{
+		leaves: leaves,
+		ids:    make([]tlog.Hash, len(leaves)),
+		first:  make(map[tlog.Hash]int, len(leaves)),
+		queue:  at.UnixNano(),
+		found:  make(map[tlog.Hash]place, len(leaves)),
+	}
 	for i, leaf := range leaves {
 		b.ids[i] = leaf.ID
 		if leaf.ID == (tlog.Hash{}) {
@@ -84,7 +91,7 @@ func newBatch(leaves []tlog.Leaf, at time.Time) *batch {
 	return b
 }
 
-// missing returns the leaves that the database does not have, by ID.
+// missing returns the leaves that the database is not known to have, by ID.
 func (b *batch) missing() []int {
 	return slices.DeleteFunc(slices.Clone(b.sorted), func(i int) bool {
 		_, ok := b.found[b.ids[i]]
@@ -120,7 +127,8 @@ func (b *batch) placed() []tlog.Placed {
 
 // Append adds leaves in two transactions. After the first commit, that of
 // enqueue, they are safe: this Append, or the next one of anybody, integrates
-// them. After the second, that of integrate, they have their indices.
+// them. After the second, that of integrate, they have their indices. Each
+// statement is a round trip: nothing is read that is known.
 func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, tlog.Head, error) {
 	t := s.tip
 	s.tip = nil // until all is well
@@ -139,9 +147,10 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	var conflicts, failures int
 	for {
 		began := time.Now()
-		err := s.add(ctx, b, t, now)
+		next, err := s.add(ctx, b, t, now)
 		if err == nil {
-			break
+			s.tip = next
+			return b.placed(), next.head, nil
 		}
 		if isError(err, errDuplicate, errDeadlock, errLockTimeout) || errors.Is(err, errConflict) {
 			conflicts++
@@ -163,12 +172,6 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 			return nil, tlog.Head{}, fmt.Errorf("the clock is behind another sequencer's by %v", t.head.Time.Sub(now))
 		}
 	}
-	t, err := s.readTip(ctx, s.db.write)
-	if err != nil {
-		return nil, tlog.Head{}, err
-	}
-	s.tip = t
-	return b.placed(), t.head, nil
 }
 
 // inVain says whether an attempt ended because the server did not answer. What
@@ -179,44 +182,52 @@ func inVain(err error, began time.Time) bool {
 }
 
 // add takes a batch as far as it is not in the tree yet. All of it is when add
-// returns without error; otherwise calling it again goes on from there.
-func (s *Store) add(ctx context.Context, b *batch, t *tip, now time.Time) error {
-	if err := s.find(ctx, b); err != nil {
-		return err
+// returns the tip without an error; otherwise calling it again goes on from
+// there. At first every leaf is taken for a new one, which nearly all are; that
+// one is not, its key tells.
+func (s *Store) add(ctx context.Context, b *batch, t *tip, now time.Time) (*tip, error) {
+	if b.tried {
+		if err := s.find(ctx, b); err != nil {
+			return nil, err
+		}
 	}
+	b.tried = true
 	if missing := b.missing(); len(missing) > 0 {
 		if err := s.enqueue(ctx, b, missing); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	last, waiting := b.waiting()
 	if !waiting {
-		return nil
+		return s.readTip(ctx, s.db.write)
 	}
-	failed := s.integrate(ctx, t, now, max(last, b.queue+int64(len(b.leaves))))
+	next, failed := s.integrate(ctx, b, t, now, max(last, b.queue+int64(len(b.leaves))))
 	if failed != nil && s.db.reach.away() {
-		return failed
+		return nil, failed
+	}
+	if _, waiting := b.waiting(); !waiting && failed == nil {
+		return next, nil
 	}
 	if err := s.find(ctx, b); err != nil {
-		return err
+		return nil, err
 	}
 	if _, waiting := b.waiting(); !waiting {
-		return nil // by whomever
+		return s.readTip(ctx, s.db.write) // by whomever
 	}
 	if failed == nil {
-		return errConflict
+		return nil, errConflict
 	}
 	if err := s.db.nameQueued(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return fmt.Errorf("%w: %w", errConflict, failed)
+	return nil, fmt.Errorf("%w: %w", errConflict, failed)
 }
 
 // find reads what the database has of a batch, by two key look-ups a leaf. The
 // keys are named: a server whose statistics are of a minute ago, when the log was
 // small, would rather walk through the whole tree, for each leaf.
 func (s *Store) find(ctx context.Context, b *batch) error {
-	b.found = make(map[tlog.Hash]place, len(b.sorted))
+	clear(b.found)
 	for some := range slices.Chunk(b.sorted, maxValues) {
 		args := make([]any, 0, len(some)+1)
 		for _, i := range some {
@@ -251,9 +262,9 @@ func (s *Store) find(ctx context.Context, b *batch) error {
 }
 
 // enqueue writes leaves and their search keys in one transaction, in the rows
-// that Trillian's driver would write, with few statements. Leaf i gets the queue
-// timestamp of the batch plus i nanoseconds: the order of submission becomes
-// the order of the log.
+// that Trillian's driver would write, and all in one round trip where there are
+// not very many keys. Leaf i gets the queue timestamp of the batch plus i
+// nanoseconds: the order of submission becomes the order of the log.
 func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
 	tx, err := s.db.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -287,28 +298,37 @@ func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
 			}
 		}
 	}
-	insert := func(into, row, end string, args []any) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO "+into+" VALUES "+row+strings.Repeat(","+row, len(args)/strings.Count(row, "?")-1)+end, args...)
-		return err
-	}
-	if err := insert("LeafData (TreeId, LeafIdentityHash, LeafValue, ExtraData, QueueTimestampNanos)", "(?,?,?,?,?)", "", data); err != nil {
-		return fmt.Errorf("inserting leaves: %w", err)
-	}
-	if err := insert("Unsequenced (TreeId, Bucket, LeafIdentityHash, MerkleLeafHash, QueueTimestampNanos, QueueID)", "(?,0,?,?,?,?)", "", queue); err != nil {
-		return fmt.Errorf("queueing leaves: %w", err)
-	}
 	slices.SortFunc(keys, func(a, b searchKey) int {
 		return cmp.Or(strings.Compare(a.name, b.name), bytes.Compare(a.hash[:], b.hash[:]))
 	})
-	for some := range slices.Chunk(keys, maxKeyRows) {
-		args := make([]any, 0, 3*len(some))
-		for _, k := range some {
-			args = append(args, id, []byte(k.name), k.hash[:])
+	var statements []string
+	var args []any
+	insert := func(into, row, end string, values []any) {
+		statements = append(statements, "INSERT INTO "+into+" VALUES "+row+strings.Repeat(","+row, len(values)/strings.Count(row, "?")-1)+end)
+		args = append(args, values...)
+	}
+	send := func() error {
+		_, err := tx.ExecContext(ctx, strings.Join(statements, ";"), args...)
+		statements, args = nil, nil
+		return err
+	}
+	insert("LeafData (TreeId, LeafIdentityHash, LeafValue, ExtraData, QueueTimestampNanos)", "(?,?,?,?,?)", "", data)
+	insert("Unsequenced (TreeId, Bucket, LeafIdentityHash, MerkleLeafHash, QueueTimestampNanos, QueueID)", "(?,0,?,?,?,?)", "", queue)
+	for n := 0; n < len(keys); n += maxKeyRows {
+		if n > 0 { // the first go with the leaves
+			if err := send(); err != nil {
+				return fmt.Errorf("queueing leaves: %w", err)
+			}
+		}
+		values := make([]any, 0, 3*maxKeyRows)
+		for _, k := range keys[n:min(n+maxKeyRows, len(keys))] {
+			values = append(values, id, []byte(k.name), k.hash[:])
 		}
 		// Another ID may have brought the same value with the same keys.
-		if err := insert("sigstack_search (tree_id, name, hash)", "(?,?,?)", " ON DUPLICATE KEY UPDATE hash = VALUES(hash)", args); err != nil {
-			return fmt.Errorf("inserting search keys: %w", err)
-		}
+		insert("sigstack_search (tree_id, name, hash)", "(?,?,?)", " ON DUPLICATE KEY UPDATE hash = VALUES(hash)", values)
+	}
+	if err := send(); err != nil {
+		return fmt.Errorf("queueing leaves: %w", err)
 	}
 	if err := failpoint.Hit(failpoint.Insert, s.path); err != nil {
 		return err
@@ -319,7 +339,13 @@ func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("committing: %w", err)
 	}
-	return failpoint.Hit(failpoint.Committed, s.path)
+	if err := failpoint.Hit(failpoint.Committed, s.path); err != nil {
+		return err
+	}
+	for _, i := range missing {
+		b.found[b.ids[i]] = place{queued: b.queue + int64(i)}
+	}
+	return nil
 }
 
 // queueID is the ID by which a sequencer removes a leaf from the queue, made as
@@ -333,14 +359,15 @@ func queueID(tree int64, id tlog.Hash, at int64) []byte {
 	return sum[:]
 }
 
-// integrate takes what is queued, up to a queue timestamp, into the tree. It
-// never waits and needs no guard window: queue and tree are in one database,
-// and what is committed later is integrated by who committed it.
+// integrate takes what is queued, up to a queue timestamp, into the tree, notes
+// where that puts the leaves of a batch, and returns the new tip. It never waits
+// and needs no guard window: queue and tree are in one database, and what is
+// committed later is integrated by who committed it.
 //
 // All entries of an integration get the time now, but never one before that of
 // the entry before them. The tree head may have to be later: two of them cannot
 // share a timestamp, and it bounds the queue timestamps that are looked at.
-func (s *Store) integrate(ctx context.Context, t *tip, now time.Time, last int64) error {
+func (s *Store) integrate(ctx context.Context, b *batch, t *tip, now time.Time, last int64) (*tip, error) {
 	ctx = trees.NewContext(ctx, s.tree)
 	q := &sequencer{LogStorage: s.db.writer, path: s.path, size: t.head.Size, at: now.UnixNano()}
 	if t.head.Size > 0 {
@@ -351,8 +378,18 @@ func (s *Store) integrate(ctx context.Context, t *tip, now time.Time, last int64
 		if err == nil {
 			err = failpoint.Hit(failpoint.Integrated, s.path)
 		}
-		if err != nil || n < maxIntegrate {
-			return err
+		if err != nil {
+			return nil, err
+		}
+		for _, leaf := range q.taken {
+			id := tlog.Hash(leaf.LeafIdentityHash)
+			if p, ok := b.found[id]; ok {
+				p.sequenced, p.index, p.integrated = true, uint64(leaf.LeafIndex), q.at
+				b.found[id] = p
+			}
+		}
+		if n < maxIntegrate {
+			return q.tip, nil
 		}
 		q.size += uint64(n)
 	}
@@ -364,6 +401,9 @@ type sequencer struct {
 	path string // for failpoints
 	size uint64 // of the tree that is added to
 	at   int64  // the time of the new entries
+
+	taken []*trillian.LogLeaf // what became entries
+	tip   *tip                // after that
 
 	records map[tlog.Hash]tlog.Record // of an Import, by ID: each has its own time
 }
@@ -415,13 +455,22 @@ func (tx *sequencerTX) UpdateSequencedLeaves(ctx context.Context, leaves []*tril
 		}
 		leaf.IntegrateTimestamp = timestamppb.New(r.Time)
 	}
+	tx.q.taken = leaves
 	return tx.LogTreeTX.UpdateSequencedLeaves(ctx, leaves)
 }
 
 // StoreSignedLogRoot is the last thing that an integration writes.
-func (tx *sequencerTX) StoreSignedLogRoot(ctx context.Context, root *trillian.SignedLogRoot) error {
-	if err := tx.LogTreeTX.StoreSignedLogRoot(ctx, root); err != nil {
+func (tx *sequencerTX) StoreSignedLogRoot(ctx context.Context, signed *trillian.SignedLogRoot) error {
+	if err := tx.LogTreeTX.StoreSignedLogRoot(ctx, signed); err != nil {
 		return err
+	}
+	var root types.LogRootV1
+	if err := root.UnmarshalBinary(signed.LogRoot); err != nil {
+		return err
+	}
+	tx.q.tip = &tip{
+		head: tlog.Head{Size: root.TreeSize, Root: tlog.Hash(root.RootHash), Time: time.Unix(0, tx.q.at).UTC()},
+		root: int64(root.TimestampNanos),
 	}
 	return failpoint.Hit(failpoint.Sequenced, tx.q.path)
 }

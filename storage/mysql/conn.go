@@ -64,8 +64,8 @@ func newConnector(dsn string, timeout time.Duration, logger *slog.Logger) (*conn
 	config.Collation = "utf8mb4_bin"
 	config.InterpolateParams = true // one round trip a statement, not three
 	config.RejectReadOnly = true    // after a failover: look for the server that writes
-	config.MultiStatements = false
-	config.ParseTime = false // all times are integers
+	config.MultiStatements = true   // what is inserted together goes together
+	config.ParseTime = false        // all times are integers
 	config.Timeout, config.ReadTimeout, config.WriteTimeout = max(config.Timeout, ioTimeout), max(config.ReadTimeout, timeout), max(config.WriteTimeout, timeout)
 	config.Logger = driverLog{logger}
 	reach := newReach()

@@ -121,10 +121,10 @@ func (d *DB) Close() error {
 	return errors.Join(d.read.Close(), d.write.Close())
 }
 
-// mayBeLong refuses a server that does not take the longest statement, that of
+// mayBeLong refuses a server that does not take the longest request, that of
 // a batch in which each byte has to be escaped.
 func (d *DB) mayBeLong(ctx context.Context) error {
-	const want = 2*tlog.MaxBatchBytes + 1<<20
+	const want = 2*tlog.MaxBatchBytes + 2<<20
 	var got int64
 	if err := d.write.QueryRowContext(ctx, "SELECT @@max_allowed_packet").Scan(&got); err != nil {
 		return err
