@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -91,6 +92,12 @@ func newBatch(leaves []tlog.Leaf, at time.Time) *batch {
 	return b
 }
 
+// has says whether one of the leaves has this ID.
+func (b *batch) has(id tlog.Hash) bool {
+	_, ok := b.first[id]
+	return ok
+}
+
 // missing returns the leaves that the database is not known to have, by ID.
 func (b *batch) missing() []int {
 	return slices.DeleteFunc(slices.Clone(b.sorted), func(i int) bool {
@@ -125,10 +132,13 @@ func (b *batch) placed() []tlog.Placed {
 	return out
 }
 
-// Append adds leaves in two transactions. After the first commit, that of
-// enqueue, they are safe: this Append, or the next one of anybody, integrates
-// them. After the second, that of integrate, they have their indices. Each
-// statement is a round trip: nothing is read that is known.
+// Append queues leaves and integrates the queue, in one transaction where all of
+// them are new and nobody else appends. Each statement is a round trip: nothing
+// is read that is known.
+//
+// Where that fails it takes two. After the first commit, that of enqueue, the
+// leaves are safe, and whoever is faster takes them along: this Append, or one of
+// somebody else. After the second, that of integrate, they have their indices.
 func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, tlog.Head, error) {
 	t := s.tip
 	s.tip = nil // until all is well
@@ -183,15 +193,16 @@ func inVain(err error, began time.Time) bool {
 
 // add takes a batch as far as it is not in the tree yet. All of it is when add
 // returns the tip without an error; otherwise calling it again goes on from
-// there. At first every leaf is taken for a new one, which nearly all are; that
-// one is not, its key tells.
+// there. At first every leaf is taken for a new one: that one is not, its key
+// tells.
 func (s *Store) add(ctx context.Context, b *batch, t *tip, now time.Time) (*tip, error) {
-	if b.tried {
-		if err := s.find(ctx, b); err != nil {
-			return nil, err
-		}
+	if !b.tried {
+		b.tried = true
+		return s.integrate(ctx, b, t, now, b.queue+int64(len(b.leaves)), s.rows(b, b.sorted))
 	}
-	b.tried = true
+	if err := s.find(ctx, b); err != nil {
+		return nil, err
+	}
 	if missing := b.missing(); len(missing) > 0 {
 		if err := s.enqueue(ctx, b, missing); err != nil {
 			return nil, err
@@ -201,7 +212,7 @@ func (s *Store) add(ctx context.Context, b *batch, t *tip, now time.Time) (*tip,
 	if !waiting {
 		return s.readTip(ctx, s.db.write)
 	}
-	next, failed := s.integrate(ctx, b, t, now, max(last, b.queue+int64(len(b.leaves))))
+	next, failed := s.integrate(ctx, b, t, now, max(last, b.queue+int64(len(b.leaves))), nil)
 	if failed != nil && s.db.reach.away() {
 		return nil, failed
 	}
@@ -261,19 +272,11 @@ func (s *Store) find(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// enqueue writes leaves and their search keys in one transaction, in the rows
-// that Trillian's driver would write, and all in one round trip where there are
-// not very many keys. Leaf i gets the queue timestamp of the batch plus i
-// nanoseconds: the order of submission becomes the order of the log.
-func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
-	tx, err := s.db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if err := failpoint.Hit(failpoint.Begin, s.path); err != nil {
-		return err
-	}
+// rows returns what queues leaves, with their search keys: the rows that
+// Trillian's driver would write, in one request where there are not very many
+// keys. Leaf i gets the queue timestamp of the batch plus i nanoseconds: the
+// order of submission becomes the order of the log.
+func (s *Store) rows(b *batch, missing []int) []request {
 	id := s.tree.TreeId
 	data, queue := make([]any, 0, 5*len(missing)), make([]any, 0, 5*len(missing))
 	type searchKey struct {
@@ -301,35 +304,44 @@ func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
 	slices.SortFunc(keys, func(a, b searchKey) int {
 		return cmp.Or(strings.Compare(a.name, b.name), bytes.Compare(a.hash[:], b.hash[:]))
 	})
-	var statements []string
-	var args []any
-	insert := func(into, row, end string, values []any) {
-		statements = append(statements, "INSERT INTO "+into+" VALUES "+row+strings.Repeat(","+row, len(values)/strings.Count(row, "?")-1)+end)
-		args = append(args, values...)
-	}
-	send := func() error {
-		_, err := tx.ExecContext(ctx, strings.Join(statements, ";"), args...)
-		statements, args = nil, nil
-		return err
-	}
-	insert("LeafData (TreeId, LeafIdentityHash, LeafValue, ExtraData, QueueTimestampNanos)", "(?,?,?,?,?)", "", data)
-	insert("Unsequenced (TreeId, Bucket, LeafIdentityHash, MerkleLeafHash, QueueTimestampNanos, QueueID)", "(?,0,?,?,?,?)", "", queue)
+	requests := make([]request, 1, 1+len(keys)/maxKeyRows)
+	requests[0].insert("LeafData (TreeId, LeafIdentityHash, LeafValue, ExtraData, QueueTimestampNanos)", "(?,?,?,?,?)", "", data)
+	requests[0].insert("Unsequenced (TreeId, Bucket, LeafIdentityHash, MerkleLeafHash, QueueTimestampNanos, QueueID)", "(?,0,?,?,?,?)", "", queue)
 	for n := 0; n < len(keys); n += maxKeyRows {
 		if n > 0 { // the first go with the leaves
-			if err := send(); err != nil {
-				return fmt.Errorf("queueing leaves: %w", err)
-			}
+			requests = append(requests, request{})
 		}
 		values := make([]any, 0, 3*maxKeyRows)
 		for _, k := range keys[n:min(n+maxKeyRows, len(keys))] {
 			values = append(values, id, []byte(k.name), k.hash[:])
 		}
 		// Another ID may have brought the same value with the same keys.
-		insert("sigstack_search (tree_id, name, hash)", "(?,?,?)", " ON DUPLICATE KEY UPDATE hash = VALUES(hash)", values)
+		requests[len(requests)-1].insert("sigstack_search (tree_id, name, hash)", "(?,?,?)", " ON DUPLICATE KEY UPDATE hash = VALUES(hash)", values)
 	}
-	if err := send(); err != nil {
+	return requests
+}
+
+// insert adds the statement that inserts rows of values into columns of a table.
+func (r *request) insert(into, row, end string, values []any) {
+	if r.text != "" {
+		r.text += ";"
+	}
+	r.text += "INSERT INTO " + into + " VALUES " + row + strings.Repeat(","+row, len(values)/strings.Count(row, "?")-1) + end
+	for _, v := range values {
+		r.args = append(r.args, driver.NamedValue{Ordinal: len(r.args) + 1, Value: v})
+	}
+}
+
+// enqueue queues leaves, and leaves it to others to integrate them.
+func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
+	if err := failpoint.Hit(failpoint.Begin, s.path); err != nil {
+		return err
+	}
+	tx, err := s.db.write.BeginTx(opening(ctx, s.rows(b, missing)), nil)
+	if err != nil {
 		return fmt.Errorf("queueing leaves: %w", err)
 	}
+	defer tx.Rollback()
 	if err := failpoint.Hit(failpoint.Insert, s.path); err != nil {
 		return err
 	}
@@ -360,16 +372,17 @@ func queueID(tree int64, id tlog.Hash, at int64) []byte {
 }
 
 // integrate takes what is queued, up to a queue timestamp, into the tree, notes
-// where that puts the leaves of a batch, and returns the new tip. It never waits
-// and needs no guard window: queue and tree are in one database, and what is
-// committed later is integrated by who committed it.
+// where that puts the leaves of a batch, and returns the new tip. Rows that are
+// not queued yet are so by the same transaction. It never waits and needs no
+// guard window: queue and tree are in one database, and what is committed later
+// is integrated by who committed it.
 //
 // All entries of an integration get the time now, but never one before that of
 // the entry before them. The tree head may have to be later: two of them cannot
 // share a timestamp, and it bounds the queue timestamps that are looked at.
-func (s *Store) integrate(ctx context.Context, b *batch, t *tip, now time.Time, last int64) (*tip, error) {
+func (s *Store) integrate(ctx context.Context, b *batch, t *tip, now time.Time, last int64, rows []request) (*tip, error) {
 	ctx = trees.NewContext(ctx, s.tree)
-	q := &sequencer{LogStorage: s.db.writer, path: s.path, size: t.head.Size, at: now.UnixNano()}
+	q := &sequencer{LogStorage: s.db.writer, path: s.path, rows: rows, size: t.head.Size, at: now.UnixNano()}
 	if t.head.Size > 0 {
 		q.at = max(q.at, t.head.Time.UnixNano())
 	}
@@ -382,25 +395,25 @@ func (s *Store) integrate(ctx context.Context, b *batch, t *tip, now time.Time, 
 			return nil, err
 		}
 		for _, leaf := range q.taken {
-			id := tlog.Hash(leaf.LeafIdentityHash)
-			if p, ok := b.found[id]; ok {
-				p.sequenced, p.index, p.integrated = true, uint64(leaf.LeafIndex), q.at
-				b.found[id] = p
+			if id := tlog.Hash(leaf.LeafIdentityHash); b.has(id) {
+				b.found[id] = place{leaf.QueueTimestamp.AsTime().UnixNano(), true, uint64(leaf.LeafIndex), q.at}
 			}
 		}
 		if n < maxIntegrate {
 			return q.tip, nil
 		}
 		q.size += uint64(n)
+		q.rows = nil
 	}
 }
 
 // A sequencer is Trillian's storage as one integration sees it.
 type sequencer struct {
 	storage.LogStorage
-	path string // for failpoints
-	size uint64 // of the tree that is added to
-	at   int64  // the time of the new entries
+	path string    // for failpoints
+	rows []request // that are queued first
+	size uint64    // of the tree that is added to
+	at   int64     // the time of the new entries
 
 	taken []*trillian.LogLeaf // what became entries
 	tip   *tip                // after that
@@ -409,7 +422,19 @@ type sequencer struct {
 }
 
 func (q *sequencer) ReadWriteTransaction(ctx context.Context, tree *trillian.Tree, f storage.LogTXFunc) error {
-	return q.LogStorage.ReadWriteTransaction(ctx, tree, func(ctx context.Context, tx storage.LogTreeTX) error {
+	point := func(name string) error {
+		if len(q.rows) == 0 {
+			return nil
+		}
+		return failpoint.Hit(name, q.path)
+	}
+	if err := point(failpoint.Begin); err != nil {
+		return err
+	}
+	return q.LogStorage.ReadWriteTransaction(opening(ctx, q.rows), tree, func(_ context.Context, tx storage.LogTreeTX) error {
+		if err := point(failpoint.Insert); err != nil {
+			return err
+		}
 		return f(ctx, &sequencerTX{tx, q})
 	})
 }

@@ -239,8 +239,8 @@ func (s *Store) SearchKeys(ctx context.Context, after tlog.SearchKey, most int) 
 	return keys, rows.Err()
 }
 
-// Import adds records that another Store has, as they are, by the two
-// transactions of Append. They must be the next ones, and nobody else may append
+// Import adds records that another Store has, as they are, in two
+// transactions. They must be the next ones, and nobody else may append
 // meanwhile. Search keys are not among them. Where a process has ended between
 // the two transactions, the same Import, or a shorter one, goes on.
 func (s *Store) Import(ctx context.Context, records []tlog.Record) (tlog.Head, error) {

@@ -5,14 +5,15 @@
 // tables, driver and sequencer are used as a library in this process. There is
 // no other process, no polling and no election.
 //
-//   - A leaf is safe once the transaction that queues it is committed: whoever
-//     appends next to this log, in whatever replica, integrates it. Append
-//     returns when its leaves are integrated, which is a second transaction.
+//   - Append queues leaves and integrates the queue in one transaction. Where
+//     that meets another sequencer, or a leaf that is known, it takes two: a leaf
+//     is safe once the first is committed, and whoever appends next to this log,
+//     in whatever replica, integrates it.
 //   - Replicas may append at the same time. Primary keys let one sequencer win;
 //     the other reads where its leaves went. A leaf is in the tree once, and
 //     every replica answers with the same index and time.
-//   - An answer that was lost, in whichever of the two commits, is found out by
-//     reading back: the timestamps of the queue say which leaves were ours.
+//   - An answer that was lost, of whichever commit, is found out by reading
+//     back: the timestamps of the queue say which leaves were ours.
 //   - A server that is away is waited for once, for little more than a second,
 //     and not once for each statement or each caller; and it is not stormed when it is back.
 //   - The password in the DSN is in no error and in no line of a log.

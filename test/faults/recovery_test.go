@@ -14,11 +14,11 @@ import (
 
 // storing are the points of a write that are the storage's, in their order.
 func storing(s storage) []string {
-	points := []string{failpoint.Begin, failpoint.Insert, failpoint.Commit, failpoint.Committed}
+	points := []string{failpoint.Begin, failpoint.Insert}
 	if s == mysql {
-		points = append(points, integrating...)
+		return append(points, integrating...)
 	}
-	return points
+	return append(points, failpoint.Commit, failpoint.Committed)
 }
 
 // committing are the points of a write, in their order.
@@ -99,8 +99,8 @@ func troubleWhileRunning(t *testing.T, s storage) {
 	for i, point := range committing(s) {
 		// Storage mysql tries twice by itself, and finds out what became of a
 		// commit.
-		twice := s == mysql && slices.Contains([]string{failpoint.Begin, failpoint.Insert, failpoint.Commit}, point)
-		hidden := s == mysql && slices.Contains([]string{failpoint.Committed, failpoint.Sequenced, failpoint.Integrated}, point)
+		twice := s == mysql && slices.Contains([]string{failpoint.Begin, failpoint.Insert}, point)
+		hidden := s == mysql && slices.Contains(integrating, point)
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			for j, again := range reload {

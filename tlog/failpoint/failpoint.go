@@ -27,7 +27,7 @@ const (
 	Insert         = "sqlite.insert" // entries and search keys are written, tiles are not
 	Commit         = "sqlite.commit" // everything is written, nothing committed
 	Committed      = "sqlite.committed"
-	Sequenced      = "mysql.sequenced"  // storage mysql, which commits twice: the tree has grown, nothing is committed
+	Sequenced      = "mysql.sequenced"  // storage mysql, in place of Commit and Committed: the tree has grown, nothing is committed
 	Integrated     = "mysql.integrated" // and now it is
 	Appended       = "tlog.appended"    // the store has answered
 	Sign           = "tlog.sign"        // before the checkpoint is signed
