@@ -22,11 +22,12 @@ func ctLogDown(t *testing.T, s storage) {
 	}
 	troubles := map[string]trouble{
 		"it cannot append":   {"tlog.append:ct=error@*", false},
-		"it cannot commit":   {"sqlite.commit:ct=error@*", false},
+		"it cannot insert":   {"sqlite.insert:ct=error@*", false},
 		"it cannot sign":     {"tlog.sign:ct=error@2+", true},
 		"it cannot remember": {"tlog.signed:ct=error@2+", true},
 	}
 	if s == sqlite {
+		troubles["it cannot commit"] = trouble{"sqlite.commit:ct=error@*", false}
 		troubles["its commit is lost"] = trouble{"sqlite.committed:ct=error@*", true}
 	} else { // which finds out what became of a commit
 		troubles["it cannot integrate"] = trouble{"mysql.sequenced:ct=error@*", false}
