@@ -112,7 +112,8 @@ func (l *Log) ByLeaf(ctx context.Context, leaf tlog.Hash) (*LogEntry, error) {
 	return l.ByIndex(ctx, index)
 }
 
-// answer signs an entry. The proof is of e.Index in the tree.
+// answer returns an entry with its SET, which is signed unless it was lately. The
+// proof is of e.Index in the tree.
 func (l *Log) answer(uuid string, e tlog.Entry, tree *tlog.Tree, proof []tlog.Hash) (*LogEntry, error) {
 	out := &LogEntry{
 		UUID:           uuid,
@@ -123,6 +124,10 @@ func (l *Log) answer(uuid string, e tlog.Entry, tree *tlog.Tree, proof []tlog.Ha
 		Proof:          InclusionProof{Index: e.Index, Size: tree.Size, Root: tree.Root, Hashes: proof, Checkpoint: tree.Checkpoint},
 	}
 	digest := sha256.Sum256(out.signedText())
+	var known bool
+	if out.SET, known = l.sets.get(digest); known {
+		return out, nil
+	}
 	var err error
 	out.SET, err = l.signer.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil {
@@ -131,6 +136,7 @@ func (l *Log) answer(uuid string, e tlog.Entry, tree *tlog.Tree, proof []tlog.Ha
 	if !l.local && !ecdsa.VerifyASN1(l.key, digest[:], out.SET) {
 		return nil, fmt.Errorf("%w: signing entry %d: what the signer returned does not verify with its public key", tlog.ErrUnavailable, e.Index)
 	}
+	l.sets.put(digest, out.SET)
 	return out, nil
 }
 

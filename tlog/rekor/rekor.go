@@ -32,9 +32,10 @@
 //     checkpoint, and its proof and its checkpoint belong to the same tree.
 //   - A SET by a key that is not in this process (a KMS, an HSM) was verified
 //     with the log's public key before it is returned. A key in this process is
-//     not doubted: verifying costs twice as much as signing, every client
-//     verifies, and an entry can be fetched again. Checkpoints, which are
-//     remembered for ever, are verified always.
+//     not doubted: verifying costs twice as much as signing, and every client
+//     verifies. Checkpoints, which are remembered for ever, are verified always.
+//   - An entry that was added or read lately is answered with the SET that it had
+//     then; any other is signed anew.
 //   - The integrated time is the time at which the entry was stored, cut to
 //     whole seconds. It is the same in every answer about the entry.
 //   - A duplicate is answered with the UUID of the entry that is there, which
@@ -80,6 +81,7 @@ type Log struct {
 	signer crypto.Signer
 	local  bool // the key is in this process
 	key    *ecdsa.PublicKey
+	sets   *sets
 	treeID int64
 	logID  string // hex SHA-256 of the SubjectPublicKeyInfo
 	pem    []byte
@@ -134,6 +136,7 @@ func New(log *tlog.Log, cfg Config) (*Log, error) {
 		signer: cfg.Signer,
 		local:  local,
 		key:    key,
+		sets:   newSETs(maxSETs),
 		treeID: cfg.TreeID,
 		logID:  hex.EncodeToString(id[:]),
 		pem:    pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),

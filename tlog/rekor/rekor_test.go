@@ -327,14 +327,58 @@ func TestSignerFails(t *testing.T) {
 	}
 }
 
+// TestSignsOnce reads an entry with the SET of when it was added, whatever
+// became of the signer since.
 func TestSignsOnce(t *testing.T) {
-	l := newTestLog(t)
+	l, ctx := newTestLog(t), context.Background()
 	before := l.set.calls.Load()
-	if _, err := l.Create(context.Background(), &entry.Entry{Body: body(0)}); err != nil {
+	created, err := l.Create(ctx, &entry.Entry{Body: body(0)})
+	if err != nil {
 		t.Fatal(err)
+	}
+	l.set.fail.Store(true)
+	for range 3 {
+		read, err := l.ByIndex(ctx, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.check(t, read)
+		if !bytes.Equal(read.SET, created.SET) {
+			t.Error("an entry that was just added has another SET")
+		}
+		read.SET = append(read.SET, 0) // which is the caller's alone
 	}
 	if n := l.set.calls.Load() - before; n != 1 {
 		t.Errorf("%d signatures for one entry", n)
+	}
+}
+
+// TestSETs remembers what was added or asked for last, and no more than two
+// generations.
+func TestSETs(t *testing.T) {
+	const most = 4
+	s := newSETs(most)
+	digest := func(n int) [32]byte { return sha256.Sum256([]byte{byte(n), byte(n >> 8)}) }
+	signature := func(n int) []byte { return bytes.Repeat([]byte{byte(n)}, 70+n%3) }
+	for n := range 1000 {
+		if _, ok := s.get(digest(n)); ok {
+			t.Fatalf("%d is known before it was added", n)
+		}
+		s.put(digest(n), signature(n))
+		for _, old := range []int{0, max(n-1, 0), n} { // the first is asked for again and again
+			if got, ok := s.get(digest(old)); !ok || !bytes.Equal(got, signature(old)) {
+				t.Fatalf("after %d, that of %d is %x, %v", n, old, got, ok)
+			}
+		}
+		if known := len(s.new) + len(s.old); known > 2*most {
+			t.Fatalf("%d are remembered", known)
+		}
+	}
+	if s.put(digest(-1), make([]byte, maxSET+1)); len(s.new)+len(s.old) > 2*most {
+		t.Error("a longer signature took room")
+	}
+	if _, ok := s.get(digest(-1)); ok {
+		t.Error("a longer signature was cut")
 	}
 }
 
