@@ -34,7 +34,7 @@ func TestSoak(t *testing.T) {
 	var options harness.Options
 	want := large{entries: 1e6, start: 2 * time.Second, rate: 0.75}
 	if os.Getenv("SOAK_STORAGE") == "mysql" {
-		options.DSN = harness.StartMariaDB(t).NewDatabase(t)
+		options.DSN = harness.StartMariaDB(t, "--innodb-buffer-pool-size=4G", "--innodb-log-file-size=1G").NewDatabase(t)
 		want = large{entries: 2e6, start: 5 * time.Second, rate: 0.7}
 	}
 	s := harness.StartWith(t, options)

@@ -298,7 +298,7 @@ func startDatabase(t *testing.T, project *types.Project) (*harness.MariaDB, stri
 		}
 		return strings.TrimSpace(string(text))
 	}
-	database := harness.StartMariaDB(t)
+	database := harness.StartMariaDB(t, service.Command...)
 	database.NewOwner(t, env("MARIADB_DATABASE"), env("MARIADB_USER"), file("MARIADB_PASSWORD_HASH_FILE"))
 
 	// The client of the database logs in with its option file, and the user has no

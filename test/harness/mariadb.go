@@ -47,10 +47,10 @@ type MariaDB struct {
 }
 
 // StartMariaDB starts a server that belongs to one test, for what stops it or
-// kills it.
-func StartMariaDB(t testing.TB) *MariaDB {
+// kills it. It may have options beside those of every server.
+func StartMariaDB(t testing.TB, args ...string) *MariaDB {
 	t.Helper()
-	return startMariaDB(t, nil)
+	return startMariaDB(t, nil, args...)
 }
 
 // StartMariaDBOn does the same, with the data on a disk.
@@ -59,9 +59,9 @@ func StartMariaDBOn(t testing.TB, disk *Disk) *MariaDB {
 	return startMariaDB(t, disk)
 }
 
-func startMariaDB(t testing.TB, disk *Disk) *MariaDB {
+func startMariaDB(t testing.TB, disk *Disk, args ...string) *MariaDB {
 	t.Helper()
-	m, err := newMariaDB(disk)
+	m, err := newMariaDB(disk, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func SharedMariaDB(t testing.TB) *MariaDB {
 
 // newMariaDB starts a server in a directory of its own, which is a copy of an
 // initialized one: to initialize takes seconds.
-func newMariaDB(disk *Disk) (*MariaDB, error) {
+func newMariaDB(disk *Disk, args ...string) (*MariaDB, error) {
 	template, err := mariaTemplate()
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func newMariaDB(disk *Disk) (*MariaDB, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &MariaDB{dir: dir, disk: disk}
+	m := &MariaDB{dir: dir, disk: disk, args: args}
 	if m.Addr, err = freeAddr(); err == nil {
 		err = m.copyData(template)
 	}
