@@ -53,12 +53,12 @@ var errConflict = errors.New("another sequencer was in the way")
 // A batch is what one Append adds.
 type batch struct {
 	leaves []tlog.Leaf
-	ids    []tlog.Hash         // of each leaf
+	hashes []tlog.Hash         // of each leaf
+	ids    []tlog.Hash         // of each leaf; its hash, if it has no other
 	first  map[tlog.Hash]int   // the leaf that comes first with an ID
 	sorted []int               // the leaves of first, by ID
 	queue  int64               // leaf i has the queue timestamp queue+i
 	found  map[tlog.Hash]place // what the database has of them, as far as that is known
-	tried  bool                // the database may have more of them
 }
 
 // A place is what the database knows of a leaf.
@@ -72,15 +72,16 @@ type place struct {
 func newBatch(leaves []tlog.Leaf, at time.Time) *batch {
 	b := &batch{
 		leaves: leaves,
+		hashes: make([]tlog.Hash, len(leaves)),
 		ids:    make([]tlog.Hash, len(leaves)),
 		first:  make(map[tlog.Hash]int, len(leaves)),
 		queue:  at.UnixNano(),
 		found:  make(map[tlog.Hash]place, len(leaves)),
 	}
 	for i, leaf := range leaves {
-		b.ids[i] = leaf.ID
+		b.hashes[i], b.ids[i] = tlog.LeafHash(leaf.Value), leaf.ID
 		if leaf.ID == (tlog.Hash{}) {
-			b.ids[i] = tlog.LeafHash(leaf.Value)
+			b.ids[i] = b.hashes[i]
 		}
 		if _, ok := b.first[b.ids[i]]; !ok {
 			b.first[b.ids[i]] = i
@@ -90,12 +91,6 @@ func newBatch(leaves []tlog.Leaf, at time.Time) *batch {
 	// Everybody locks rows in the same order.
 	slices.SortFunc(b.sorted, func(i, j int) int { return bytes.Compare(b.ids[i][:], b.ids[j][:]) })
 	return b
-}
-
-// has says whether one of the leaves has this ID.
-func (b *batch) has(id tlog.Hash) bool {
-	_, ok := b.first[id]
-	return ok
 }
 
 // missing returns the leaves that the database is not known to have, by ID.
@@ -133,8 +128,9 @@ func (b *batch) placed() []tlog.Placed {
 }
 
 // Append queues leaves and integrates the queue, in one transaction where all of
-// them are new and nobody else appends. Each statement is a round trip: nothing
-// is read that is known.
+// them are new and nobody else appends. Each statement is a round trip, so that
+// nothing is read that is known, and every leaf is taken for a new one at first:
+// that one is not, its key tells.
 //
 // Where that fails it takes two. After the first commit, that of enqueue, the
 // leaves are safe, and whoever is faster takes them along: this Append, or one of
@@ -154,14 +150,9 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		return nil, tlog.Head{}, fmt.Errorf("%w by %v", tlog.ErrClock, behind)
 	}
 	b := newBatch(leaves, now)
-	var conflicts, failures int
-	for {
-		began := time.Now()
-		next, err := s.add(ctx, b, t, now)
-		if err == nil {
-			s.tip = next
-			return b.placed(), next.head, nil
-		}
+	began := time.Now()
+	next, err := s.integrate(ctx, b, t, now, b.queue+int64(len(leaves)), s.rows(b, b.sorted))
+	for conflicts, failures := 0, 0; err != nil; {
 		if isError(err, errDuplicate, errDeadlock, errLockTimeout) || errors.Is(err, errConflict) {
 			conflicts++
 		} else {
@@ -181,7 +172,11 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 			// Not an ErrClock: some leaves may be queued.
 			return nil, tlog.Head{}, fmt.Errorf("the clock is behind another sequencer's by %v", t.head.Time.Sub(now))
 		}
+		began = time.Now()
+		next, err = s.add(ctx, b, t, now)
 	}
+	s.tip = next
+	return b.placed(), next.head, nil
 }
 
 // inVain says whether an attempt ended because the server did not answer. What
@@ -191,15 +186,10 @@ func inVain(err error, began time.Time) bool {
 	return Unreachable(err) && time.Since(began) >= time.Second
 }
 
-// add takes a batch as far as it is not in the tree yet. All of it is when add
-// returns the tip without an error; otherwise calling it again goes on from
-// there. At first every leaf is taken for a new one: that one is not, its key
-// tells.
+// add takes a batch, of which the database may have some, as far as it is not in
+// the tree yet. All of it is when add returns the tip without an error; otherwise
+// calling it again goes on from there.
 func (s *Store) add(ctx context.Context, b *batch, t *tip, now time.Time) (*tip, error) {
-	if !b.tried {
-		b.tried = true
-		return s.integrate(ctx, b, t, now, b.queue+int64(len(b.leaves)), s.rows(b, b.sorted))
-	}
 	if err := s.find(ctx, b); err != nil {
 		return nil, err
 	}
@@ -291,7 +281,7 @@ func (s *Store) rows(b *batch, missing []int) []request {
 		if value == nil {
 			value = []byte{} // not NULL
 		}
-		hash := tlog.LeafHash(leaf.Value)
+		hash := b.hashes[i]
 		data = append(data, id, b.ids[i][:], value, leaf.Extra, at)
 		queue = append(queue, id, b.ids[i][:], hash[:], at, queueID(id, b.ids[i], at))
 		for _, name := range leaf.Keys {
@@ -395,7 +385,8 @@ func (s *Store) integrate(ctx context.Context, b *batch, t *tip, now time.Time, 
 			return nil, err
 		}
 		for _, leaf := range q.taken {
-			if id := tlog.Hash(leaf.LeafIdentityHash); b.has(id) {
+			id := tlog.Hash(leaf.LeafIdentityHash)
+			if _, ours := b.first[id]; ours {
 				b.found[id] = place{leaf.QueueTimestamp.AsTime().UnixNano(), true, uint64(leaf.LeafIndex), q.at}
 			}
 		}
