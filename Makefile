@@ -12,7 +12,7 @@ TAGS  := batched_queue
 FUZZTIME ?= 1m
 SOAK     ?= 30m
 
-.PHONY: run build test lint proto-check unit race e2e trace hold bench bench-mysql soak soak-mysql faults faults-mysql faults-replicas mutants fuzz short-fuzz proto tools vuln clean
+.PHONY: run build build-pkcs11 test lint proto-check unit race e2e trace hold bench bench-mysql soak soak-mysql faults faults-mysql faults-replicas faults-reload mutants fuzz short-fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -21,6 +21,10 @@ run: build
 ## build: the one binary, static
 build:
 	CGO_ENABLED=0 go build -tags $(TAGS) -trimpath -o $(BIN) ./cmd/sigstack
+
+## build-pkcs11: the same, which loads PKCS #11 modules and so needs a C library
+build-pkcs11:
+	CGO_ENABLED=1 go build -tags $(TAGS) -trimpath -o $(BIN)-pkcs11 ./cmd/sigstack
 
 ## test: everything, after installing what the tests need
 test: tools lint proto-check unit race e2e trace hold short-fuzz
@@ -47,6 +51,7 @@ PACKAGES = $$(go list ./... | grep -v -e /test/e2e -e /test/deploy -e /test/benc
 ## unit: unit and conformance tests, to their full sizes
 unit:
 	go test -tags $(TAGS) -timeout 30m $(PACKAGES)
+	CGO_ENABLED=0 go test -tags $(TAGS) -run TestStaticProgram ./trust/keys
 
 ## race: the same under the race detector, to smaller sizes
 race:
@@ -76,6 +81,10 @@ faults-mysql:
 faults-replicas:
 	FAULTS_REPLICA_WRITES=100000 go test -tags $(TAGS) -count=1 -timeout 90m -run 'TestReplicas$$' -v ./test/faults
 
+## faults-reload: 10,000 certificates while chain and configuration are swapped every second
+faults-reload:
+	RELOAD_CERTIFICATES=10000 go test -tags $(TAGS) -count=1 -timeout 30m -run 'TestReload$$' -v ./test/faults
+
 ## bench: latencies of the whole stack and of its parts
 bench:
 	go test -tags $(TAGS) -run '^$$' -bench . -benchtime 5s ./test/bench ./storage/... ./ca ./tlog/entry
@@ -100,9 +109,9 @@ mutants:
 fuzz:
 	FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
-## short-fuzz: a thousand executions of each fuzz target, the same inputs each time
+## short-fuzz: ten seconds of each fuzz target, from the seeds and with the same random numbers each time
 short-fuzz:
-	FUZZSEED=1 FUZZTIME=1000x scripts/fuzz.sh
+	FUZZSEED=1 FUZZTIME=10s scripts/fuzz.sh
 
 ## proto: generated code from the .proto files, byte for byte what is committed
 proto:

@@ -2,8 +2,9 @@
 // with its limits and timeouts, request IDs, the access log, recovery from
 // panics, request metrics, and the one mapping from errors to HTTP statuses.
 //
-// One port speaks HTTP/1.1, HTTP/2 without TLS (prior knowledge), gRPC and the
-// JSON form of gRPC. The protocols themselves are the packages below this one;
+// One port speaks HTTP/1.1, HTTP/2 (over TLS, or by prior knowledge), gRPC and the
+// JSON form of gRPC. An upgrade from HTTP/1.1 to HTTP/2 is not offered: RFC 9113
+// has dropped it. The protocols themselves are the packages below this one;
 // each limits the bodies that it accepts.
 package api
 
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
 )
 
 // The limits of every listener. They are on by default and not configurable:
@@ -36,10 +38,11 @@ const (
 )
 
 // NewServer returns a server for h with the limits above, for both versions of
-// HTTP without TLS.
+// HTTP, with TLS (ServeTLS) and without.
 func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler:           h,
@@ -59,6 +62,7 @@ func NewServer(h http.Handler, logger *slog.Logger) *http.Server {
 type Metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	calls    *prometheus.CounterVec
 	inFlight prometheus.Gauge
 	panics   prometheus.Counter
 }
@@ -73,6 +77,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "sigstack_http_request_seconds", Help: "Time from the request's headers to the end of the answer.",
 			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 16),
 		}, []string{"route"}),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sigstack_grpc_calls_total", Help: "Calls by gRPC method and code; their HTTP status is 200 whatever became of them.",
+		}, []string{"method", "code"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sigstack_http_requests_in_flight", Help: "Requests that were read and not answered yet.",
 		}),
@@ -80,7 +87,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "sigstack_http_panics_total", Help: "Requests that ended in a recovered panic. Anything but 0 is a bug.",
 		}),
 	}
-	reg.MustRegister(m.requests, m.seconds, m.inFlight, m.panics)
+	reg.MustRegister(m.requests, m.seconds, m.calls, m.inFlight, m.panics)
 	return m
 }
 
@@ -109,6 +116,9 @@ func Wrap(mux *http.ServeMux, m *Metrics, logger *slog.Logger) http.Handler {
 			took := time.Since(start)
 			m.requests.WithLabelValues(r.Pattern, methodLabel(r.Method), strconv.Itoa(w.code())).Inc()
 			m.seconds.WithLabelValues(r.Pattern).Observe(took.Seconds())
+			if code, ok := grpcCode(w.Header()); ok {
+				m.calls.WithLabelValues(r.Pattern, code).Inc()
+			}
 			host, _, _ := net.SplitHostPort(r.RemoteAddr)
 			logger.Info("request", "request_id", id, "remote", host, "method", clip(r.Method), "path", clip(r.URL.Path), "status", w.code(), "bytes", w.bytes, "ms", float64(took.Microseconds())/1000, "agent", clip(r.UserAgent()))
 		}()
@@ -180,6 +190,15 @@ func methodLabel(method string) string {
 		return method
 	}
 	return "other"
+}
+
+// grpcCode is the outcome of a gRPC call, which its handler leaves in a trailer.
+func grpcCode(h http.Header) (string, bool) {
+	n, err := strconv.ParseUint(h.Get("Grpc-Status"), 10, 32)
+	if err != nil || n > uint64(codes.Unauthenticated) { // the last that there is
+		return "", false
+	}
+	return codes.Code(n).String(), true
 }
 
 // response remembers the status and the size of an answer.

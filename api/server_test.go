@@ -19,6 +19,7 @@ import (
 
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/ct"
 	"github.com/sigstack/sigstack/tlog/entry"
@@ -173,11 +174,13 @@ func TestStatus(t *testing.T) {
 		{wrap(identity.ErrToken), 400},
 		{wrap(ca.ErrRequest), 400},
 		{wrap(ct.ErrChain), 400},
+		{wrap(policy.ErrDenied), 403},
 		{wrap(tlog.ErrNotFound), 404},
 		{wrap(&rekor.ExistsError{UUID: "x"}), 409},
 		{wrap(tlog.ErrTooLarge), 413},
 		{wrap(&http.MaxBytesError{Limit: 1}), 413},
 		{wrap(&entry.SchemaError{Code: 602, Message: "x"}), 422},
+		{wrap(policy.ErrLimited), 429},
 		{wrap(context.Canceled), 499},
 		{wrap(errors.New("anything else")), 500},
 		{wrap(tlog.ErrIntegrity), 500},
@@ -191,5 +194,18 @@ func TestStatus(t *testing.T) {
 		if got := Status(c.err); got != c.want {
 			t.Errorf("%v: %d, want %d", c.err, got, c.want)
 		}
+	}
+}
+
+// A gRPC call is counted by its method and its code; what is none is not.
+func TestGRPCCode(t *testing.T) {
+	for text, want := range map[string]string{"0": "OK", "3": "InvalidArgument", "8": "ResourceExhausted", "16": "Unauthenticated", "17": "", "-1": "", "": "", "x": "", "4294967296": ""} {
+		got, ok := grpcCode(http.Header{"Grpc-Status": {text}})
+		if got != want || ok != (want != "") {
+			t.Errorf("%q is %q, %t; want %q", text, got, ok, want)
+		}
+	}
+	if _, ok := grpcCode(http.Header{}); ok {
+		t.Error("an answer of HTTP is a gRPC call")
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/ct"
 	"github.com/sigstack/sigstack/tlog/entry"
@@ -40,6 +41,10 @@ func Status(err error) int {
 		return http.StatusUnprocessableEntity
 	case errors.Is(err, tlog.ErrUnavailable), errors.Is(err, ca.ErrUnavailable), errors.Is(err, identity.ErrIssuerUnavailable):
 		return http.StatusServiceUnavailable
+	case errors.Is(err, policy.ErrDenied):
+		return http.StatusForbidden
+	case errors.Is(err, policy.ErrLimited):
+		return http.StatusTooManyRequests
 	case errors.Is(err, rekor.ErrExists):
 		return http.StatusConflict
 	case errors.Is(err, entry.ErrInvalid), errors.As(err, &input), errors.Is(err, identity.ErrToken), errors.Is(err, ca.ErrRequest), errors.Is(err, ct.ErrChain):

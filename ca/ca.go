@@ -9,8 +9,11 @@
 //
 // CA.Issue is a pipeline, written from top to bottom in issue.go:
 //
+//	policy           may this identity have a certificate now
 //	profile          build the TBSCertificate, byte by byte, with a poison extension
-//	lint             every rule of the profile, over the parsed result
+//	record           one durable row: what is about to be signed, for whom and why
+//	lint             every rule of the profile, over the parsed result, signed with a
+//	                 throw-away key; meanwhile the row is being written
 //	sign, verify     the precertificate
 //	log              append it to the CT log, which answers an SCT
 //	verify SCT       signature, log id, time
@@ -22,14 +25,17 @@
 //
 // Its input cannot be had without the checks before it: an identity.Identity
 // comes only from the token verifier, a ProvenKey only from VerifyProof or
-// ParseCSR, and the signer takes only a linted TBSCertificate, once.
+// ParseCSR, and the signer takes only a linted TBSCertificate, once, whose serial
+// number is recorded.
 //
 // # Guarantees
 //
-// No certificate leaves Issue unless its precertificate is in the CT log, in a
-// tree head that is published already, and its audit row is durable. A failure
-// on the way leaves at most one precertificate in the log, which no verifier
-// accepts as a certificate (RFC 6962, section 3.1).
+// Nothing is signed with a serial number before a durable row says so, and no
+// serial number is used twice. No certificate leaves Issue unless its
+// precertificate is in the CT log, in a tree head that is published already, and
+// its second row is durable. A failure on the way leaves at most one
+// precertificate in the log, which no verifier accepts as a certificate (RFC
+// 6962, section 3.1), and the row that intended it.
 //
 // Trouble with the signer, the log or the audit is ErrUnavailable and never
 // ErrRequest, so that clients try again.
@@ -37,9 +43,9 @@
 // # The profile
 //
 // Version 3; a serial number of 20 bytes with 158 random bits; the signature
-// algorithm of the issuer's key; an empty subject; validity from now, in whole
-// seconds, for Config.Lifetime, never past the end of any certificate of the
-// chain. The extensions, in this order:
+// algorithm of the issuer's key; an empty subject; validity in whole seconds, from
+// Config.Backdate before now to Config.Lifetime after it, never past the end of
+// any certificate of the chain. The extensions, in this order:
 //
 //	key usage                      critical, digitalSignature
 //	extended key usage             codeSigning
@@ -60,10 +66,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
-	"github.com/sigstack/sigstack/ca/ext"
 	"github.com/sigstack/sigstack/ca/identity"
 )
 
@@ -71,15 +77,17 @@ const (
 	// DefaultLifetime is how long a certificate is valid when Config does not say.
 	DefaultLifetime = 10 * time.Minute
 
-	minLifetime = time.Minute
-	maxLifetime = 24 * time.Hour
+	// The bounds of Config.Lifetime and Config.Backdate.
+	MinLifetime = time.Minute
+	MaxLifetime = 24 * time.Hour
+	MaxBackdate = 5 * time.Minute
 
 	// logTimeout bounds the time that the CT log may take for one certificate.
 	// The log answers after one commit; longer means that it is in trouble, and
 	// a client that is told so can try again.
 	logTimeout = 10 * time.Second
 
-	// auditTimeout bounds the audit of a certificate that is signed already.
+	// auditTimeout bounds each of the two rows of a certificate.
 	auditTimeout = 10 * time.Second
 
 	// maxSCTSkew is how far an SCT's time may lie from ours, both ways.
@@ -106,34 +114,11 @@ type CTLog interface {
 	PublicKey() crypto.PublicKey
 }
 
-// An Auditor keeps one row for every certificate.
-type Auditor interface {
-	// Record is called once for a certificate, after it was signed and before
-	// it is handed out. The row is durable when Record returns nil; otherwise
-	// the certificate is thrown away.
-	Record(ctx context.Context, r Record) error
-}
-
-// A Record says what was issued to whom. It holds no token and no secret.
-type Record struct {
-	Serial  string // lower-case hex, without a leading 0x
-	SAN     ext.SAN
-	Issuer  string // the token's issuer, as the certificate names it
-	Subject string // the token's sub claim
-	Token   identity.Audit
-
-	NotBefore, NotAfter time.Time // UTC, whole seconds
-	SCTTime             time.Time // UTC, milliseconds
-
-	PublicKeySHA256   [32]byte // of the SubjectPublicKeyInfo in DER
-	CertificateSHA256 [32]byte // of the certificate in DER
-
-	// PrecertLeafHash is the Merkle leaf hash (RFC 6962, sections 2.1 and 3.4)
-	// of the precertificate's entry in the CT log. It finds the entry and its
-	// proof with get-proof-by-hash.
-	PrecertLeafHash [32]byte
-
-	RequestID string // as in the access log; may be empty
+// A Policy decides who may have a certificate, of those who have shown who they are.
+type Policy interface {
+	// Admit is called once for a request, before anything else is done for it. What it returns is
+	// what Issue returns: its error says to which class it belongs.
+	Admit(ctx context.Context, id identity.Identity) error
 }
 
 // Config is what a CA is made of.
@@ -142,10 +127,19 @@ type Config struct {
 	CTLog CTLog   // required
 	Audit Auditor // required
 
+	// Policy is asked about every identity. Nil admits all.
+	Policy Policy
+
 	// Retired are chains that no longer issue but that still have to be
 	// trusted, each with the issuing certificate first and the root last.
-	// They are listed in Bundle.
+	// They are listed in Bundle, and so may be chains that do not issue yet.
 	Retired [][]*x509.Certificate
+
+	// Trusted says whether clients can know Chain, and accept it until a time:
+	// whether it is in the trust root that is published now. It is asked for
+	// every certificate before anything is signed, and has to be cheap. Nil is
+	// for tests: then nobody asks.
+	Trusted func(until time.Time) bool
 
 	Now  func() time.Time // the clock; time.Now if nil
 	Rand io.Reader        // for serial numbers and signatures; crypto/rand if nil
@@ -153,6 +147,16 @@ type Config struct {
 	// Lifetime of a certificate in whole seconds, from one minute to 24 hours;
 	// DefaultLifetime if zero.
 	Lifetime time.Duration
+
+	// Backdate is how long before now a certificate begins, for verifiers whose
+	// clocks are behind: whole seconds, at most five minutes. It does not
+	// begin before its issuer.
+	Backdate time.Duration
+
+	// Blocked are keys that no certificate is issued for, by the SHA-256 of
+	// their SubjectPublicKeyInfo, each with the reason. Those of the chains and
+	// of the CT log need not be there.
+	Blocked map[[32]byte]string
 }
 
 // A CA issues certificates. It is safe for concurrent use and its fields never
@@ -162,9 +166,13 @@ type CA struct {
 	log      CTLog
 	logKey   *logKey
 	audit    Auditor
+	policy   Policy // nil admits all
 	now      func() time.Time
 	rand     io.Reader
 	lifetime time.Duration
+	backdate time.Duration
+	blocked  map[[32]byte]string
+	trusted  func(until time.Time) bool
 	bundle   [][]*x509.Certificate
 }
 
@@ -184,9 +192,16 @@ func New(cfg Config) (*CA, error) {
 		chain:    cfg.Chain,
 		log:      cfg.CTLog,
 		audit:    cfg.Audit,
+		policy:   cfg.Policy,
 		now:      cfg.Now,
 		rand:     cfg.Rand,
 		lifetime: cfg.Lifetime,
+		backdate: cfg.Backdate,
+		blocked:  map[[32]byte]string{},
+		trusted:  cfg.Trusted,
+	}
+	if c.trusted == nil {
+		c.trusted = func(time.Time) bool { return true }
 	}
 	if c.now == nil {
 		c.now = time.Now
@@ -197,15 +212,18 @@ func New(cfg Config) (*CA, error) {
 	if c.lifetime == 0 {
 		c.lifetime = DefaultLifetime
 	}
-	if c.lifetime < minLifetime || c.lifetime > maxLifetime || c.lifetime%time.Second != 0 {
-		return nil, fmt.Errorf("ca: certificate lifetime %v: must be whole seconds from %v to %v", c.lifetime, minLifetime, maxLifetime)
+	if c.lifetime < MinLifetime || c.lifetime > MaxLifetime || c.lifetime%time.Second != 0 {
+		return nil, fmt.Errorf("ca: certificate lifetime %v: must be whole seconds from %v to %v", c.lifetime, MinLifetime, MaxLifetime)
+	}
+	if c.backdate < 0 || c.backdate > MaxBackdate || c.backdate%time.Second != 0 {
+		return nil, fmt.Errorf("ca: certificates backdated by %v: must be whole seconds up to %v", c.backdate, MaxBackdate)
 	}
 	var err error
 	if c.logKey, err = newLogKey(cfg.CTLog.PublicKey()); err != nil {
 		return nil, fmt.Errorf("ca: CT log: %w", err)
 	}
 	now := c.now()
-	if err := c.chain.covers(now, now.Add(c.lifetime)); err != nil {
+	if err := c.chain.Covers(now, now.Add(c.lifetime)); err != nil {
 		return nil, fmt.Errorf("ca: %w", err)
 	}
 	c.bundle = [][]*x509.Certificate{c.chain.Certificates()}
@@ -215,7 +233,32 @@ func New(cfg Config) (*CA, error) {
 		}
 		c.bundle = append(c.bundle, slices.Clone(r))
 	}
+	maps.Copy(c.blocked, cfg.Blocked)
+	for _, chain := range c.bundle {
+		for _, cert := range chain {
+			c.blocked[sha256.Sum256(cert.RawSubjectPublicKeyInfo)] = "it is that of a certificate authority"
+		}
+	}
+	c.blocked[c.logKey.id] = "it is that of the CT log"
 	return c, nil
+}
+
+// Ready says why a certificate could not be issued now, for a reason that lies
+// in the chain.
+func (c *CA) Ready() error {
+	now := c.now().UTC().Truncate(time.Second)
+	return c.usable(c.chain.begin(now, c.backdate), now.Add(c.lifetime))
+}
+
+// usable checks that the chain covers a certificate, and that clients know it.
+func (c *CA) usable(begin, end time.Time) error {
+	if err := c.chain.Covers(begin, end); err != nil {
+		return err
+	}
+	if !c.trusted(end) {
+		return fmt.Errorf("the trust root that is published does not hold the chain of %q until %s: a client could not verify what it signs", c.chain.certs[0].Subject, end.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // Bundle returns all chains that certificates of this CA may verify by, the
@@ -306,6 +349,7 @@ const (
 	msgKeyUnparsable = "The public key supplied in the request could not be parsed"
 	msgKeyInsecure   = "The public key supplied in the request is insecure"
 	msgCSRUnparsable = "The certificate signing request could not be parsed"
+	msgToken         = "There was an error processing the identity token"
 	msgProof         = "The signature supplied in the request could not be verified"
 	msgIdentity      = "The identity cannot be written into a certificate"
 	msgLog           = "Error entering certificate in CTL"

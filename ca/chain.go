@@ -23,6 +23,7 @@ type Chain struct {
 	algorithm algorithm           // how signer signs
 	notBefore time.Time           // the latest of all certs
 	notAfter  time.Time           // the earliest of all certs
+	standIn   *standIn            // signs what is linted, in place of signer
 }
 
 // NewChain checks that the certificates can issue and that the signer is their
@@ -50,7 +51,19 @@ func NewChain(certs []*x509.Certificate, signer crypto.Signer) (*Chain, error) {
 		return nil, fmt.Errorf("certificate chain: the issuing certificate %q carries another public key than the signer's", certs[0].Subject)
 	}
 	c.signer = signer
+	if c.standIn, err = newStandIn(certs[0]); err != nil {
+		return nil, fmt.Errorf("certificate chain: %w", err)
+	}
 	return c, nil
+}
+
+// CheckChain applies the rules of NewChain but for the last, to a chain that
+// others sign with, or that nobody signs with any more.
+func CheckChain(certs []*x509.Certificate) error {
+	if _, err := checkChain(certs); err != nil {
+		return fmt.Errorf("certificate chain: %w", err)
+	}
+	return nil
 }
 
 // checkChain makes a Chain without a signer.
@@ -102,7 +115,7 @@ func checkChain(certs []*x509.Certificate) (*Chain, error) {
 	if !c.notBefore.Before(c.notAfter) {
 		return nil, errors.New("the certificates are never valid at the same time")
 	}
-	// Time is checked by covers, at every issuance. Here it is a moment at which
+	// Time is checked by Covers, at every issuance. Here it is a moment at which
 	// all are valid.
 	options := x509.VerifyOptions{
 		Roots:         x509.NewCertPool(),
@@ -125,6 +138,9 @@ func checkChain(certs []*x509.Certificate) (*Chain, error) {
 // Certificates returns the chain, issuing certificate first, root last.
 func (c *Chain) Certificates() []*x509.Certificate { return slices.Clone(c.certs) }
 
+// NotAfter is when the first of its certificates ends.
+func (c *Chain) NotAfter() time.Time { return c.notAfter }
+
 // DER returns the same in DER. The byte slices are shared and must not be
 // written to.
 func (c *Chain) DER() [][]byte {
@@ -135,10 +151,10 @@ func (c *Chain) DER() [][]byte {
 	return der
 }
 
-// covers checks that every certificate of the chain is valid from begin to end.
+// Covers checks that every certificate of the chain is valid from begin to end.
 // A certificate that outlives its issuer would be trusted by some verifiers and
 // refused by others.
-func (c *Chain) covers(begin, end time.Time) error {
+func (c *Chain) Covers(begin, end time.Time) error {
 	if begin.Before(c.notBefore) {
 		return fmt.Errorf("the certificate chain is valid from %s only, and now it is %s", c.notBefore.UTC().Format(time.RFC3339), begin.UTC().Format(time.RFC3339))
 	}
@@ -146,6 +162,16 @@ func (c *Chain) covers(begin, end time.Time) error {
 		return fmt.Errorf("the certificate chain ends at %s, before a new certificate would at %s", c.notAfter.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))
 	}
 	return nil
+}
+
+// begin is when a certificate begins that is made now: earlier, as it is
+// backdated, but not before the chain does.
+func (c *Chain) begin(now time.Time, backdate time.Duration) time.Time {
+	begin := now.Add(-backdate)
+	if begin.Before(c.notBefore) && !now.Before(c.notBefore) {
+		return c.notBefore.UTC()
+	}
+	return begin
 }
 
 // curveName is the name of an ECDSA key's curve, or empty.

@@ -111,7 +111,7 @@ func FuzzSplit(f *testing.F) {
 func (w *world) pair(t testing.TB) (pre, final, sct []byte) {
 	t.Helper()
 	p := w.profile(t)
-	pre, err := p.tbs(poison())
+	pre, err := p.tbsWith(poison())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func (w *world) pair(t testing.TB) (pre, final, sct []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	precert, err := l.sign(w.chain, w.CA.rand)
+	precert, _, err := l.sign(w.chain, &recorded{serial: p.serial}, w.CA.rand)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func (w *world) pair(t testing.TB) (pre, final, sct []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if final, err = p.tbs(list); err != nil {
+	if final, err = p.tbsWith(list); err != nil {
 		t.Fatal(err)
 	}
 	return pre, final, sct

@@ -21,20 +21,28 @@ const (
 // is the chain as NewChain takes it with the intermediate's signer. After this the
 // root key is needed for the next intermediate only.
 func CreateHierarchy(organization string, root, intermediate crypto.Signer, now time.Time) ([]*x509.Certificate, error) {
-	name := pkix.Name{CommonName: "sigstack"}
-	if organization != "" {
-		name.Organization = []string{organization}
-	}
-	rootCert, err := CreateRoot(name, root, now)
+	rootCert, err := CreateRoot(authorityName("sigstack", organization), root, now)
 	if err != nil {
 		return nil, err
 	}
-	name.CommonName += "-intermediate"
-	intermediateCert, err := CreateIntermediate(name, intermediate.Public(), rootCert, root, now)
+	intermediateCert, err := CreateIntermediate(IntermediateName(organization), intermediate.Public(), rootCert, root, now)
 	if err != nil {
 		return nil, err
 	}
 	return []*x509.Certificate{intermediateCert, rootCert}, nil
+}
+
+// IntermediateName is the subject of an intermediate of the organization.
+func IntermediateName(organization string) pkix.Name {
+	return authorityName("sigstack-intermediate", organization)
+}
+
+func authorityName(commonName, organization string) pkix.Name {
+	name := pkix.Name{CommonName: commonName}
+	if organization != "" {
+		name.Organization = []string{organization}
+	}
+	return name
 }
 
 // CreateRoot makes a self-signed authority that is valid for ten years from now:

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rsa"
@@ -17,9 +18,9 @@ import (
 )
 
 // Issue makes one certificate. When it returns without an error, the
-// precertificate is in the CT log, the certificate carries the log's SCT and the
-// audit row is durable. Errors are of type *Error, of the class ErrRequest,
-// ErrUnavailable or none.
+// precertificate is in the CT log, the certificate carries the log's SCT and both
+// audit rows are durable. Errors are of type *Error, of the class ErrRequest,
+// ErrUnavailable or none, but for those of the policy, which are returned as they are.
 func (c *CA) Issue(ctx context.Context, req Request) (*Issued, error) {
 	if !req.Identity.Valid() {
 		return nil, broken(msgInternal, errors.New("the identity does not come from the token verifier"))
@@ -27,11 +28,23 @@ func (c *CA) Issue(ctx context.Context, req Request) (*Issued, error) {
 	if !req.Key.provenFor(req.Identity) {
 		return nil, broken(msgInternal, errors.New("the key was not proven for this identity"))
 	}
+	keyHash := sha256DER(req.Key.spki)
+	if why, ok := c.blocked[keyHash]; ok {
+		return nil, refused(msgKeyInsecure, errors.New(why))
+	}
+
+	// Policy. There is no other way to what follows.
+	if c.policy != nil {
+		if err := c.policy.Admit(ctx, req.Identity); err != nil {
+			return nil, err
+		}
+	}
 
 	// Profile. Everything that both certificates share is fixed here, so that
 	// nothing can differ between them but the last extension.
 	now := c.now().UTC().Truncate(time.Second)
-	if err := c.chain.covers(now, now.Add(c.lifetime)); err != nil {
+	begin := c.chain.begin(now, c.backdate)
+	if err := c.usable(begin, now.Add(c.lifetime)); err != nil {
 		return nil, unavailable(msgBackend, err)
 	}
 	serial, err := newSerial(c.rand)
@@ -41,25 +54,61 @@ func (c *CA) Issue(ctx context.Context, req Request) (*Issued, error) {
 	p := &profile{
 		chain:     c.chain,
 		serial:    serial,
-		notBefore: now,
+		notBefore: begin,
 		notAfter:  now.Add(c.lifetime),
+		atMost:    c.lifetime + c.backdate,
 		key:       req.Key,
 		san:       req.Identity.SAN(),
 		values:    req.Identity.Extensions(),
 	}
-	precertTBS, err := p.tbs(poison())
+	shared, err := p.shared()
 	if err != nil {
 		return nil, refused(msgIdentity, err)
 	}
-
-	// Lint and sign the precertificate.
-	linted, err := lint(precertTBS, p, nil)
+	precertTBS, err := p.tbs(shared, poison())
 	if err != nil {
-		return nil, broken(msgInternal, fmt.Errorf("precertificate: %w", err))
+		return nil, broken(msgInternal, err)
 	}
-	precert, err := linted.sign(c.chain, c.rand)
+
+	// Record, and lint while the row is being written: a commit waits for a disk.
+	recording := c.record(ctx, serial, Intent{
+		Serial:          serialText(serial),
+		SAN:             p.san,
+		Issuer:          p.values.Issuer,
+		Subject:         req.Identity.Subject(),
+		Audit:           req.Identity.Audit(),
+		Token:           req.Identity.Token(),
+		Claims:          req.Identity.Claims(),
+		NotBefore:       p.notBefore,
+		NotAfter:        p.notAfter,
+		PublicKeySHA256: keyHash,
+		IssuerKeySHA256: sha256DER(c.chain.certs[0].RawSubjectPublicKeyInfo),
+		RequestID:       req.RequestID,
+	})
+	linted, lintErr := lint(precertTBS, p, nil)
+	recorded, err := recording.wait()
 	if err != nil {
-		return nil, unavailable(msgBackend, fmt.Errorf("precertificate: %w", err))
+		return nil, err
+	}
+	if lintErr != nil {
+		recorded.row.Failed(FailedLint)
+		return nil, broken(msgInternal, fmt.Errorf("precertificate: %w", lintErr))
+	}
+	issued, failure, err := c.complete(ctx, p, shared, linted, recorded, req.RequestID)
+	if err != nil {
+		recorded.row.Failed(failure)
+		return nil, err
+	}
+	return issued, nil
+}
+
+// complete makes a certificate of a linted precertificate whose serial number is
+// recorded.
+func (c *CA) complete(ctx context.Context, p *profile, shared []byte, linted *lintedTBS, recorded *recorded, requestID string) (*Issued, Failure, error) {
+	precertTBS := linted.der
+	precert, _, err := linted.sign(c.chain, recorded, c.rand)
+	if err != nil {
+		return nil, FailedSigner, unavailable(msgBackend, fmt.Errorf("precertificate: %w", err))
 	}
 
 	// Log. The log verifies the precertificate's signature before it takes it, so
@@ -69,58 +118,55 @@ func (c *CA) Issue(ctx context.Context, req Request) (*Issued, error) {
 	defer cancel()
 	sct, err := c.log.AddPreChain(logCtx, precert, c.chain.DER())
 	if err != nil {
-		return nil, unavailable(msgLog, err)
+		return nil, FailedLog, unavailable(msgLog, err)
 	}
 	stamp, err := c.logKey.verifySCT(sct, precertTBS, c.chain, c.now())
 	if err != nil {
-		return nil, unavailable(msgLog, fmt.Errorf("the log's SCT: %w", err))
+		return nil, FailedSCT, unavailable(msgLog, fmt.Errorf("the log's SCT: %w", err))
 	}
 
 	// Lint the certificate, compare it with what was logged, sign it.
 	list, err := sctList(sct)
 	if err != nil {
-		return nil, unavailable(msgLog, err)
+		return nil, FailedSCT, unavailable(msgLog, err)
 	}
-	finalTBS, err := p.tbs(list)
+	finalTBS, err := p.tbs(shared, list)
 	if err != nil {
-		return nil, broken(msgInternal, err)
+		return nil, FailedInternal, broken(msgInternal, err)
 	}
 	if linted, err = lint(finalTBS, p, sct); err != nil {
-		return nil, broken(msgInternal, fmt.Errorf("certificate: %w", err))
+		return nil, FailedLint, broken(msgInternal, fmt.Errorf("certificate: %w", err))
 	}
 	if err := correspond(precertTBS, finalTBS); err != nil {
-		return nil, broken(msgInternal, err)
+		return nil, FailedInternal, broken(msgInternal, err)
 	}
-	leaf, err := linted.sign(c.chain, c.rand)
+	leaf, signature, err := linted.sign(c.chain, recorded, c.rand)
 	if err == nil {
-		err = c.chain.signed(leaf)
+		err = c.chain.signed(finalTBS, signature)
 	}
 	if err != nil {
-		return nil, unavailable(msgBackend, fmt.Errorf("certificate: %w", err))
+		return nil, FailedSigner, unavailable(msgBackend, fmt.Errorf("certificate: %w", err))
 	}
 
 	// Audit. The certificate exists now, so its row is written even if the
 	// client has hung up.
 	record := Record{
-		Serial:            fmt.Sprintf("%x", serial),
+		Serial:            serialText(p.serial),
 		SAN:               p.san,
-		Issuer:            p.values.Issuer,
-		Subject:           req.Identity.Subject(),
-		Token:             req.Identity.Audit(),
 		NotBefore:         p.notBefore,
 		NotAfter:          p.notAfter,
 		SCTTime:           stamp.time,
-		PublicKeySHA256:   sha256DER(req.Key.spki),
+		PublicKeySHA256:   sha256DER(p.key.spki),
 		CertificateSHA256: sha256DER(leaf),
 		PrecertLeafHash:   stamp.leafHash,
-		RequestID:         req.RequestID,
+		RequestID:         requestID,
 	}
 	auditCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
 	defer cancel()
-	if err := c.audit.Record(auditCtx, record); err != nil {
-		return nil, unavailable(msgAudit, err)
+	if err := recorded.row.Issued(auditCtx, record); err != nil {
+		return nil, FailedAudit, unavailable(msgAudit, err)
 	}
-	return &Issued{Leaf: leaf, Chain: c.chain.DER(), SCT: sct, Audit: record}, nil
+	return &Issued{Leaf: leaf, Chain: c.chain.DER(), SCT: sct, Audit: record}, "", nil
 }
 
 // newSerial returns a serial number of exactly 20 octets, the most that RFC
@@ -138,34 +184,37 @@ func newSerial(random io.Reader) (*big.Int, error) {
 // and it can be signed once.
 type lintedTBS struct {
 	der    []byte
+	serial *big.Int
+	digest []byte // of der, as it was linted
 	signed atomic.Bool
 }
 
 // sign is the only function that uses the CA's key. It returns the certificate
-// in DER. Its signature is not verified yet: a key module that answers nonsense
-// must not be heard outside, so the log does that for a precertificate, and
-// Chain.signed for a certificate.
-func (t *lintedTBS) sign(chain *Chain, random io.Reader) ([]byte, error) {
+// in DER, and its signature alone. That is not verified yet: a key module that
+// answers nonsense must not be heard outside, so the log does that for a
+// precertificate, and Chain.signed for a certificate.
+func (t *lintedTBS) sign(chain *Chain, r *recorded, random io.Reader) (der, signature []byte, err error) {
+	if r == nil || r.serial.Cmp(t.serial) != 0 {
+		return nil, nil, fmt.Errorf("nothing says that serial number %x is to be signed", t.serial)
+	}
 	if !t.signed.CompareAndSwap(false, true) {
-		return nil, errors.New("this TBSCertificate was signed before")
+		return nil, nil, errors.New("this TBSCertificate was signed before")
 	}
 	alg := chain.algorithm
-	h := alg.hash.New()
-	h.Write(t.der)
-	signature, err := chain.signer.Sign(random, h.Sum(nil), alg.hash)
-	if err != nil {
-		return nil, fmt.Errorf("signer: %w", err)
+	digest := alg.digest(t.der)
+	if !bytes.Equal(digest, t.digest) {
+		return nil, nil, errors.New("the TBSCertificate is not the bytes that were linted")
 	}
-	return assemble(t.der, alg, signature)
+	if signature, err = chain.signer.Sign(random, digest, alg.hash); err != nil {
+		return nil, nil, fmt.Errorf("signer: %w", err)
+	}
+	der, err = assemble(t.der, alg, signature)
+	return der, signature, err
 }
 
-// signed verifies that a certificate was signed by the issuing certificate's key.
-func (c *Chain) signed(der []byte) error {
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return fmt.Errorf("the signed certificate does not parse: %w", err)
-	}
-	if err := cert.CheckSignatureFrom(c.certs[0]); err != nil {
+// signed verifies the signature of a TBSCertificate by the issuing certificate's key.
+func (c *Chain) signed(tbs, signature []byte) error {
+	if err := c.certs[0].CheckSignature(c.algorithm.name, tbs, signature); err != nil {
 		return fmt.Errorf("the signer's signature does not verify: %w", err)
 	}
 	return nil
@@ -174,7 +223,8 @@ func (c *Chain) signed(der []byte) error {
 // assemble puts a TBSCertificate and its signature together (RFC 5280, section
 // 4.1).
 func assemble(tbs []byte, alg algorithm, signature []byte) ([]byte, error) {
-	var b cryptobyte.Builder
+	const framing = 64 // the headers and the algorithm
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(signature)+framing))
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(tbs)
 		alg.add(b)
@@ -189,6 +239,12 @@ type algorithm struct {
 	oid  []int
 	null bool // parameters are NULL (RSA, RFC 4055) instead of absent (ECDSA, RFC 5758)
 	hash crypto.Hash
+}
+
+func (a algorithm) digest(tbs []byte) []byte {
+	h := a.hash.New()
+	h.Write(tbs)
+	return h.Sum(nil)
 }
 
 // algorithmOf chooses by the key: the hash fits the curve, and RSA keys use

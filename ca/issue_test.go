@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ed25519"
@@ -11,6 +12,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
@@ -21,6 +23,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -47,12 +50,32 @@ type world struct {
 }
 
 type auditLog struct {
-	err  error
-	mu   sync.Mutex
-	rows []Record
+	intendErr, err error // of Intend and of Issued
+	onIntend       func()
+
+	mu      sync.Mutex
+	intents []Intent
+	rows    []Record
+	failed  []Failure
 }
 
-func (a *auditLog) Record(ctx context.Context, r Record) error {
+func (a *auditLog) Intend(ctx context.Context, i Intent) (Intended, error) {
+	if a.onIntend != nil {
+		a.onIntend()
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if a.intendErr != nil {
+		return nil, a.intendErr
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.intents = append(a.intents, i)
+	return a, nil
+}
+
+func (a *auditLog) Issued(ctx context.Context, r Record) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -63,6 +86,12 @@ func (a *auditLog) Record(ctx context.Context, r Record) error {
 	defer a.mu.Unlock()
 	a.rows = append(a.rows, r)
 	return nil
+}
+
+func (a *auditLog) Failed(why Failure) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failed = append(a.failed, why)
 }
 
 // A faultySigner passes the n-th signature (from 0) through change.
@@ -215,10 +244,17 @@ func (w *world) check(t testing.TB, req Request, issued *Issued) *x509.Certifica
 	}
 	if row0.Serial != fmt.Sprintf("%x", cert.SerialNumber) || row0.CertificateSHA256 != sha256.Sum256(issued.Leaf) ||
 		row0.PublicKeySHA256 != sha256.Sum256(cert.RawSubjectPublicKeyInfo) || row0.RequestID != req.RequestID ||
-		row0.SAN != (ext.SAN{Kind: ext.Email, Value: testEmail}) || row0.Issuer != "https://issuer.example.com" || row0.Subject != "subject-1" ||
+		row0.SAN != (ext.SAN{Kind: ext.Email, Value: testEmail}) ||
 		!row0.NotBefore.Equal(cert.NotBefore) || !row0.NotAfter.Equal(cert.NotAfter) || !row0.SCTTime.Equal(w.now.Truncate(time.Millisecond)) ||
 		row0.PrecertLeafHash == [32]byte{} {
 		t.Errorf("audit row %+v", row0)
+	}
+	intent := w.audit.intents[len(w.audit.intents)-1]
+	if intent.Serial != row0.Serial || intent.SAN != row0.SAN || intent.Issuer != "https://issuer.example.com" || intent.Subject != "subject-1" ||
+		intent.PublicKeySHA256 != row0.PublicKeySHA256 || intent.IssuerKeySHA256 != sha256.Sum256(certs[0].RawSubjectPublicKeyInfo) ||
+		!intent.NotBefore.Equal(cert.NotBefore) || !intent.NotAfter.Equal(cert.NotAfter) || intent.RequestID != req.RequestID ||
+		!bytes.Equal(intent.Claims, w.identity.Claims()) || intent.Token != w.identity.Token() || intent.Audit != w.identity.Audit() {
+		t.Errorf("intent %+v", intent)
 	}
 	return cert
 }
@@ -318,19 +354,18 @@ func testKeys(t testing.TB) map[string]crypto.Signer {
 func TestIssueForWorkflow(t *testing.T) {
 	w := newP256World(t)
 	issuer := catest.NewIssuer(t, "https://token.example.com")
+	claims := map[string]any{"sub": "repo:octo/app:ref:refs/heads/main", "file": "octo/app/.github/workflows/release.yml@refs/heads/main"}
+	templates := &identity.Templates{SAN: "https://github.com/{{.file}}", Extensions: map[string]string{}}
+	for _, key := range ext.Keys() {
+		templates.Extensions[key] = "value-of-" + key
+		claims["value-of-"+key] = key
+	}
 	verifier, err := identity.NewVerifier(identity.Config{Issuers: []identity.Issuer{
-		{URL: issuer.URL, ClientID: catest.Audience, Type: "github-workflow", Transport: issuer},
+		{URL: issuer.URL, ClientID: catest.Audience, Type: "ci-provider", Templates: templates, Transport: issuer},
 	}}, identity.Options{Now: func() time.Time { return testTime }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims := map[string]any{"sub": "repo:octo/app:ref:refs/heads/main"}
-	for _, name := range strings.Fields("sha event_name repository workflow ref job_workflow_sha runner_environment repository_id " +
-		"repository_owner repository_owner_id repository_visibility workflow_sha run_id run_attempt environment") {
-		claims[name] = "value-of-" + name
-	}
-	claims["job_workflow_ref"] = "octo/app/.github/workflows/release.yml@refs/heads/main"
-	claims["workflow_ref"] = claims["job_workflow_ref"]
 	if w.identity, err = verifier.Verify(context.Background(), issuer.Token(t, testTime, claims)); err != nil {
 		t.Fatal(err)
 	}
@@ -374,8 +409,9 @@ func TestIssueConcurrently(t *testing.T) {
 	}
 	group.Wait()
 	serials := map[string]bool{}
-	for _, row := range w.audit.rows {
+	for i, row := range w.audit.rows {
 		serials[row.Serial] = true
+		serials[w.audit.intents[i].Serial] = true
 	}
 	if len(serials) != 32 || w.log.Len() != 32 {
 		t.Errorf("%d serials, %d log entries", len(serials), w.log.Len())
@@ -400,34 +436,36 @@ func TestTrouble(t *testing.T) {
 		breakIt func(*world)
 		message string
 		logged  int
+		failure Failure // that is noted; "" where nothing is recorded yet
 	}{
-		{"log fails", func(w *world) { w.log.Err = secret }, msgLog, 0},
-		{"log answers nothing", func(w *world) { w.log.Change = func([]byte) []byte { return nil } }, msgLog, 1},
-		{"SCT version", func(w *world) { w.log.Change = flip(0) }, msgLog, 1},
-		{"SCT log id", func(w *world) { w.log.Change = flip(1) }, msgLog, 1},
-		{"SCT time", func(w *world) { w.log.Change = flip(40) }, msgLog, 1},
-		{"SCT hash", func(w *world) { w.log.Change = flip(43) }, msgLog, 1},
-		{"SCT algorithm", func(w *world) { w.log.Change = flip(44) }, msgLog, 1},
-		{"SCT signature", func(w *world) { w.log.Change = flip(-1) }, msgLog, 1},
-		{"SCT trailing byte", func(w *world) { w.log.Change = func(b []byte) []byte { return append(b, 0) } }, msgLog, 1},
-		{"log's clock ahead", func(w *world) { w.log.Now = func() time.Time { return w.now.Add(5*time.Minute + time.Second) } }, msgLog, 1},
-		{"log's clock behind", func(w *world) { w.log.Now = func() time.Time { return w.now.Add(-5*time.Minute - time.Second) } }, msgLog, 1},
+		{"log fails", func(w *world) { w.log.Err = secret }, msgLog, 0, FailedLog},
+		{"log answers nothing", func(w *world) { w.log.Change = func([]byte) []byte { return nil } }, msgLog, 1, FailedSCT},
+		{"SCT version", func(w *world) { w.log.Change = flip(0) }, msgLog, 1, FailedSCT},
+		{"SCT log id", func(w *world) { w.log.Change = flip(1) }, msgLog, 1, FailedSCT},
+		{"SCT time", func(w *world) { w.log.Change = flip(40) }, msgLog, 1, FailedSCT},
+		{"SCT hash", func(w *world) { w.log.Change = flip(43) }, msgLog, 1, FailedSCT},
+		{"SCT algorithm", func(w *world) { w.log.Change = flip(44) }, msgLog, 1, FailedSCT},
+		{"SCT signature", func(w *world) { w.log.Change = flip(-1) }, msgLog, 1, FailedSCT},
+		{"SCT trailing byte", func(w *world) { w.log.Change = func(b []byte) []byte { return append(b, 0) } }, msgLog, 1, FailedSCT},
+		{"log's clock ahead", func(w *world) { w.log.Now = func() time.Time { return w.now.Add(5*time.Minute + time.Second) } }, msgLog, 1, FailedSCT},
+		{"log's clock behind", func(w *world) { w.log.Now = func() time.Time { return w.now.Add(-5*time.Minute - time.Second) } }, msgLog, 1, FailedSCT},
 		{"signer fails first", func(w *world) {
 			w.signer.change = func([]byte) ([]byte, error) { return nil, secret }
-		}, msgBackend, 0},
+		}, msgBackend, 0, FailedSigner},
 		{"signer fails second", func(w *world) {
 			w.signer.at, w.signer.change = 1, func([]byte) ([]byte, error) { return nil, secret }
-		}, msgBackend, 1},
+		}, msgBackend, 1, FailedSigner},
 		{"signer lies first", func(w *world) {
 			w.signer.change = func(b []byte) ([]byte, error) { return flip(-1)(b), nil }
-		}, msgLog, 0}, // it is the log that notices
+		}, msgLog, 0, FailedLog}, // it is the log that notices
 		{"signer lies second", func(w *world) {
 			w.signer.at, w.signer.change = 1, func(b []byte) ([]byte, error) { return flip(-1)(b), nil }
-		}, msgBackend, 1},
-		{"audit fails", func(w *world) { w.audit.err = secret }, msgAudit, 1},
-		{"issuer ends soon", func(w *world) { w.now = w.chain.notAfter.Add(-10*time.Minute + time.Second) }, msgBackend, 0},
-		{"clock before the chain", func(w *world) { w.now = w.chain.notBefore.Add(-time.Second) }, msgBackend, 0},
-		{"no randomness", func(w *world) { w.CA.rand = strings.NewReader("short") }, msgBackend, 0},
+		}, msgBackend, 1, FailedSigner},
+		{"intent fails", func(w *world) { w.audit.intendErr = secret }, msgAudit, 0, ""},
+		{"audit fails", func(w *world) { w.audit.err = secret }, msgAudit, 1, FailedAudit},
+		{"issuer ends soon", func(w *world) { w.now = w.chain.notAfter.Add(-10*time.Minute + time.Second) }, msgBackend, 0, ""},
+		{"clock before the chain", func(w *world) { w.now = w.chain.notBefore.Add(-time.Second) }, msgBackend, 0, ""},
+		{"no randomness", func(w *world) { w.CA.rand = strings.NewReader("short") }, msgBackend, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newP256World(t)
@@ -442,6 +480,16 @@ func TestTrouble(t *testing.T) {
 			}
 			if w.log.Len() != c.logged || len(w.audit.rows) != 0 {
 				t.Errorf("%d log entries, want %d; %d audit rows", w.log.Len(), c.logged, len(w.audit.rows))
+			}
+			intents, failures := 0, []Failure(nil)
+			if c.failure != "" {
+				intents, failures = 1, []Failure{c.failure}
+			}
+			if len(w.audit.intents) != intents || !slices.Equal(w.audit.failed, failures) {
+				t.Errorf("%d intents, failures %q; want %d and %q", len(w.audit.intents), w.audit.failed, intents, failures)
+			}
+			if c.failure == "" && w.signer.calls != 0 {
+				t.Errorf("%d signatures of what nothing was recorded of", w.signer.calls)
 			}
 			t.Log(err)
 		})
@@ -495,6 +543,49 @@ func TestIssueNeedsVerifiedInput(t *testing.T) {
 	}
 }
 
+// A gate is a Policy that notes who asks.
+type gate struct {
+	err   error
+	asked []identity.Identity
+}
+
+func (g *gate) Admit(_ context.Context, id identity.Identity) error {
+	g.asked = append(g.asked, id)
+	return g.err
+}
+
+// TestPolicyDecides: the policy is asked once, before anything is signed or logged,
+// and its refusal is what comes out.
+func TestPolicyDecides(t *testing.T) {
+	w := newP256World(t)
+	for _, refusal := range []error{nil, errors.New("not today")} {
+		g := &gate{err: refusal}
+		c, err := New(Config{Chain: w.chain, CTLog: w.log, Audit: w.audit, Policy: g, Now: func() time.Time { return w.now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, logged, rows := w.signer.calls, w.log.Len(), len(w.audit.rows)
+		issued, err := c.Issue(context.Background(), w.request(t))
+		if err != refusal || (issued == nil) != (refusal != nil) {
+			t.Fatalf("%v, %v; want the policy's own error, %v", issued, err, refusal)
+		}
+		if len(g.asked) != 1 || g.asked[0].SAN() != w.identity.SAN() {
+			t.Errorf("asked about %v", g.asked)
+		}
+		if refusal != nil && (w.signer.calls != signed || w.log.Len() != logged || len(w.audit.rows) != rows) {
+			t.Error("something was done for a request that was refused")
+		}
+	}
+	g := &gate{}
+	c, err := New(Config{Chain: w.chain, CTLog: w.log, Audit: w.audit, Policy: g, Now: func() time.Time { return w.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Issue(context.Background(), Request{}); err == nil || len(g.asked) != 0 {
+		t.Errorf("the policy was asked about nobody: %v", err)
+	}
+}
+
 func TestSerialsAreDistinct(t *testing.T) {
 	seen := map[string]bool{}
 	for range 1000 {
@@ -513,7 +604,7 @@ func TestSerialsAreDistinct(t *testing.T) {
 func TestLintedSignsOnce(t *testing.T) {
 	w := newP256World(t)
 	p := w.profile(t)
-	tbs, err := p.tbs(poison())
+	tbs, err := p.tbsWith(poison())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -521,11 +612,88 @@ func TestLintedSignsOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.sign(w.chain, rand.Reader); err != nil {
+	other, err := newSerial(rand.Reader)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if der, err := l.sign(w.chain, rand.Reader); err == nil || der != nil {
+	for name, r := range map[string]*recorded{"nothing": nil, "another serial number": {serial: other}} {
+		if der, _, err := l.sign(w.chain, r, rand.Reader); err == nil || der != nil || w.signer.calls != 0 {
+			t.Errorf("signed although %s is recorded", name)
+		}
+	}
+	r := &recorded{serial: p.serial}
+	l.der[len(l.der)-1] ^= 1
+	if der, _, err := l.sign(w.chain, r, rand.Reader); err == nil || der != nil || w.signer.calls != 0 {
+		t.Error("signed although the bytes are not those that were linted")
+	}
+	l.der[len(l.der)-1] ^= 1
+	if l, err = lint(tbs, p, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.sign(w.chain, r, rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	if der, _, err := l.sign(w.chain, r, rand.Reader); err == nil || der != nil {
 		t.Error("signed twice")
+	}
+}
+
+// Nothing is signed before the intent is durable, whatever it waits for.
+func TestRecordedBeforeSigned(t *testing.T) {
+	w := newP256World(t)
+	signed := -1
+	w.audit.onIntend = func() { signed = w.signer.calls }
+	if _, err := w.Issue(t.Context(), w.request(t)); err != nil || signed != 0 {
+		t.Errorf("%d signatures when the intent was written, %v", signed, err)
+	}
+}
+
+// A token that was used for another key is the client's affair.
+func TestTokenUsed(t *testing.T) {
+	w := newP256World(t)
+	w.audit.intendErr = fmt.Errorf("storage: %w", ErrTokenUsed)
+	issued, err := w.Issue(t.Context(), w.request(t))
+	var e *Error
+	if issued != nil || !errors.Is(err, ErrRequest) || !errors.As(err, &e) || !strings.Contains(e.Public(), "was used for another key") || strings.Contains(e.Public(), "storage") {
+		t.Errorf("%v", err)
+	}
+	if w.signer.calls != 0 || w.log.Len() != 0 {
+		t.Error("something was signed or logged")
+	}
+}
+
+// Lifetime and backdating, and what a chain that is younger allows.
+func TestValidity(t *testing.T) {
+	for _, c := range []struct {
+		lifetime, backdate time.Duration
+		age                time.Duration // of the chain
+		begin              time.Duration // from now
+	}{
+		{0, 0, time.Hour, 0},
+		{time.Minute, 0, time.Hour, 0},
+		{24 * time.Hour, 5 * time.Minute, time.Hour, -5 * time.Minute},
+		{time.Hour, time.Minute, 30 * time.Second, -30 * time.Second},
+		{time.Hour, time.Minute, 0, 0},
+	} {
+		w := newP256World(t)
+		w.now = w.chain.notBefore.Add(c.age)
+		ca, err := New(Config{Chain: w.chain, CTLog: w.log, Audit: w.audit, Now: func() time.Time { return w.now }, Lifetime: c.lifetime, Backdate: c.backdate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		issued, err := ca.Issue(t.Context(), w.request(t))
+		if err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		cert, err := x509.ParseCertificate(issued.Leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := w.now.Add(cmp.Or(c.lifetime, DefaultLifetime))
+		if begin := w.now.Add(c.begin); !cert.NotBefore.Equal(begin) || !cert.NotAfter.Equal(end) {
+			t.Errorf("%+v: valid from %v to %v, want from %v to %v", c, cert.NotBefore, cert.NotAfter, begin, end)
+		}
 	}
 }
 
@@ -539,32 +707,41 @@ func (w *world) profile(t testing.TB) *profile {
 	}
 	now := w.now.Truncate(time.Second)
 	return &profile{
-		chain: w.chain, serial: serial, notBefore: now, notAfter: now.Add(10 * time.Minute),
+		chain: w.chain, serial: serial, notBefore: now, notAfter: now.Add(10 * time.Minute), atMost: 10 * time.Minute,
 		key: req.Key, san: req.Identity.SAN(), values: req.Identity.Extensions(),
 	}
+}
+
+// tbsWith is the TBSCertificate with a last extension.
+func (p *profile) tbsWith(last pkix.Extension) ([]byte, error) {
+	shared, err := p.shared()
+	if err != nil {
+		return nil, err
+	}
+	return p.tbs(shared, last)
 }
 
 // The profile is deterministic, and years from 2050 are GeneralizedTime.
 func TestProfileBytes(t *testing.T) {
 	w := newP256World(t)
 	p := w.profile(t)
-	a, err := p.tbs(poison())
+	a, err := p.tbsWith(poison())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := p.tbs(poison()); err != nil || !bytes.Equal(a, b) {
+	if b, err := p.tbsWith(poison()); err != nil || !bytes.Equal(a, b) {
 		t.Errorf("two calls differ: %v", err)
 	}
 	if !bytes.Contains(a, []byte("\x17\x0d260304050607Z\x17\x0d260304051607Z")) {
 		t.Error("the validity is not two UTCTimes")
 	}
 	p.notBefore, p.notAfter = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC)
-	if a, err = p.tbs(poison()); err != nil || !bytes.Contains(a, []byte("\x17\x0d491231235959Z\x18\x0f20500101000000Z")) {
+	if a, err = p.tbsWith(poison()); err != nil || !bytes.Contains(a, []byte("\x17\x0d491231235959Z\x18\x0f20500101000000Z")) {
 		t.Errorf("the turn of 2050: %v", err)
 	}
 }
 
-// One function uses the CA's key, and templates are signed for authorities only.
+// One function uses the CA's key, and templates are signed for authorities only, and requests for them.
 func TestOneCallOfTheSigner(t *testing.T) {
 	names, err := filepath.Glob("*.go")
 	if err != nil {
@@ -594,7 +771,7 @@ func TestOneCallOfTheSigner(t *testing.T) {
 			})
 		}
 	}
-	want := map[string]bool{"issue.go sign": true, "hierarchy.go create": true}
+	want := map[string]bool{"issue.go sign": true, "hierarchy.go create": true, "request.go CreateIntermediateRequest": true}
 	if len(calls) != len(want) {
 		t.Errorf("signing calls: %v", calls)
 	}
@@ -628,6 +805,9 @@ func TestNewRefuses(t *testing.T) {
 		"short lifetime":  func(c *Config) { c.Lifetime = time.Second },
 		"long lifetime":   func(c *Config) { c.Lifetime = 25 * time.Hour },
 		"odd lifetime":    func(c *Config) { c.Lifetime = 10*time.Minute + time.Millisecond },
+		"backdated far":   func(c *Config) { c.Backdate = 5*time.Minute + time.Second },
+		"future dated":    func(c *Config) { c.Backdate = -time.Second },
+		"odd backdating":  func(c *Config) { c.Backdate = time.Millisecond },
 		"expired chain":   func(c *Config) { c.Now = func() time.Time { return testTime.AddDate(4, 0, 0) } },
 		"clock behind":    func(c *Config) { c.Now = func() time.Time { return testTime.AddDate(-1, 0, 0) } },
 		"bad retired":     func(c *Config) { c.Retired = [][]*x509.Certificate{{}} },

@@ -198,7 +198,7 @@ func looksLikePEM(data []byte) bool { return data[0] != 0x30 }
 // would be read by one program and skipped by another.
 func onePEM(data []byte, types ...string) (*pem.Block, error) {
 	wanted := func() error {
-		return fmt.Errorf("it must be one PEM block %q without headers and nothing else", strings.Join(types, `" or "`))
+		return fmt.Errorf("it must be one PEM block \"%s\" without headers and nothing else", strings.Join(types, `" or "`))
 	}
 	trimmed := bytes.TrimSpace(data)
 	if !bytes.HasPrefix(trimmed, []byte("-----BEGIN ")) || bytes.Count(trimmed, []byte("-----BEGIN ")) != 1 {

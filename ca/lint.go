@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
+	"unicode/utf8"
 
 	"github.com/sigstack/sigstack/ca/ext"
 )
@@ -21,17 +23,22 @@ type lintRule struct {
 
 // A linting is one certificate under examination.
 type linting struct {
-	cert *x509.Certificate // parsed; its signature is a dummy
+	cert *x509.Certificate // parsed; signed by the stand-in
 	want *profile
 	sct  []byte // the SCT that has to be in it; nil for a precertificate
 }
 
-// lint parses a TBSCertificate, inside a certificate with a dummy signature, and
-// holds the result against every rule and against what was asked for. It goes
-// through crypto/x509, as verifiers do, and not through the code that built it.
-// sct is nil for a precertificate.
+// lint parses a TBSCertificate, inside a certificate that a throw-away key has
+// signed, and holds the result against every rule and against what was asked for.
+// It goes through crypto/x509, as verifiers do, and not through the code that
+// built it. sct is nil for a precertificate.
 func lint(tbs []byte, want *profile, sct []byte) (*lintedTBS, error) {
-	der, err := assemble(tbs, want.chain.algorithm, make([]byte, 64))
+	digest := want.chain.algorithm.digest(tbs)
+	signature, err := want.chain.standIn.signature(digest, want.chain.algorithm.hash)
+	if err != nil {
+		return nil, fmt.Errorf("lint: the throw-away key: %w", err)
+	}
+	der, err := assemble(tbs, want.chain.algorithm, signature)
 	if err != nil {
 		return nil, fmt.Errorf("lint: %w", err)
 	}
@@ -45,7 +52,7 @@ func lint(tbs []byte, want *profile, sct []byte) (*lintedTBS, error) {
 			return nil, fmt.Errorf("lint: %s: %w", rule.name, err)
 		}
 	}
-	return &lintedTBS{der: tbs}, nil
+	return &lintedTBS{der: tbs, serial: cert.SerialNumber, digest: digest}, nil
 }
 
 // lintRules are all rules. Each has an example in lint_test.go that breaks it.
@@ -56,6 +63,8 @@ func lintRules() []lintRule {
 		{"signature algorithm", lintAlgorithm},
 		{"issuer", lintIssuer},
 		{"validity", lintValidity},
+		{"lifetime", lintLifetime},
+		{"time encoding", lintTimes},
 		{"subject", lintSubject},
 		{"public key", lintPublicKey},
 		{"basic constraints", lintBasicConstraints},
@@ -64,9 +73,13 @@ func lintRules() []lintRule {
 		{"subject key identifier", lintSubjectKeyID},
 		{"authority key identifier", lintAuthorityKeyID},
 		{"subject alternative name", lintSAN},
-		{"identity extensions", lintValues},
 		{"poison and SCT list", lintTransparency},
+		{"critical extensions", lintCritical},
+		{"identity encoding", lintEncodings},
+		{"identity extensions", lintValues},
 		{"extension order", lintOrder},
+		{"extensions once", lintOnce},
+		{"signature", lintSignature},
 	}
 }
 
@@ -141,6 +154,40 @@ func lintValidity(l *linting) error {
 		return errors.New("ends before it begins")
 	case l.cert.NotBefore.Before(issuer.NotBefore) || l.cert.NotAfter.After(issuer.NotAfter):
 		return errors.New("not within the validity of the issuing certificate")
+	}
+	return nil
+}
+
+// Within what is configured, and within what may be configured at all.
+func lintLifetime(l *linting) error {
+	switch lifetime := l.cert.NotAfter.Sub(l.cert.NotBefore); {
+	case lifetime > l.want.atMost:
+		return fmt.Errorf("%v, must be at most %v", lifetime, l.want.atMost)
+	case lifetime > MaxLifetime+MaxBackdate:
+		return fmt.Errorf("%v, must be at most %v and %v before it", lifetime, MaxLifetime, MaxBackdate)
+	}
+	return nil
+}
+
+// RFC 5280, section 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050, both
+// with seconds and in UTC. crypto/x509 takes either for any year.
+func lintTimes(l *linting) error {
+	parts, err := split(l.cert.RawTBSCertificate)
+	if err != nil {
+		return err
+	}
+	var times []asn1.RawValue
+	if rest, err := asn1.Unmarshal(parts.fields[4], &times); err != nil || len(rest) != 0 || len(times) != 2 {
+		return errors.New("the validity is not a sequence of two times")
+	}
+	for i, at := range []time.Time{l.cert.NotBefore, l.cert.NotAfter} {
+		tag, layout := asn1.TagUTCTime, "060102150405Z"
+		if at.Year() >= 2050 {
+			tag, layout = asn1.TagGeneralizedTime, "20060102150405Z"
+		}
+		if times[i].Tag != tag || string(times[i].Bytes) != at.UTC().Format(layout) {
+			return fmt.Errorf("time %d has tag %d and text %q, must be %d and %q", i, times[i].Tag, times[i].Bytes, tag, at.UTC().Format(layout))
+		}
 	}
 	return nil
 }
@@ -240,6 +287,39 @@ func lintSAN(l *linting) error {
 	return nil
 }
 
+// The extensions below 1.3.6.1.4.1.57264.1, read without package ext, which wrote
+// them: .1 to .6 are the bare text, .8 to .24 are a UTF8String, there is no other,
+// and the issuer stands in .1 and in .8.
+func lintEncodings(l *linting) error {
+	texts := map[int]string{}
+	for _, e := range l.cert.Extensions {
+		if len(e.Id) != 9 || !e.Id[:8].Equal(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1}) {
+			continue
+		}
+		n, text := e.Id[8], e.Value
+		switch {
+		case n >= 1 && n <= 6:
+		case n >= 8 && n <= 24:
+			var value asn1.RawValue
+			rest, err := asn1.Unmarshal(e.Value, &value)
+			if err != nil || len(rest) != 0 || value.Class != asn1.ClassUniversal || value.Tag != asn1.TagUTF8String || value.IsCompound {
+				return fmt.Errorf(".%d is not the DER of one UTF8String", n)
+			}
+			text = value.Bytes
+		default:
+			return fmt.Errorf(".%d is no extension", n)
+		}
+		if len(text) == 0 || !utf8.Valid(text) {
+			return fmt.Errorf(".%d is empty, or not UTF-8", n)
+		}
+		texts[n] = string(text)
+	}
+	if texts[1] == "" || texts[1] != texts[8] {
+		return errors.New(".1 and .8 must both be the issuer")
+	}
+	return nil
+}
+
 func lintValues(l *linting) error {
 	values, err := ext.Parse(l.cert.Extensions)
 	if err != nil {
@@ -306,4 +386,42 @@ func lintOrder(l *linting) error {
 		return fmt.Errorf("%v, must be %v", have, want)
 	}
 	return nil
+}
+
+// RFC 5280, section 4.2: not more than one instance of an extension.
+func lintOnce(l *linting) error {
+	for i, e := range l.cert.Extensions {
+		for _, other := range l.cert.Extensions[:i] {
+			if e.Id.Equal(other.Id) {
+				return fmt.Errorf("%v is there twice", e.Id)
+			}
+		}
+	}
+	return nil
+}
+
+// A verifier refuses a certificate with a critical extension that it does not know,
+// so what is critical is fixed: key usage, name, and the poison, which is to be
+// refused.
+func lintCritical(l *linting) error {
+	known := []asn1.ObjectIdentifier{oidKeyUsage(), oidSAN()}
+	if l.sct == nil {
+		known = append(known, oidPoison())
+	}
+	for _, e := range l.cert.Extensions {
+		if want := slices.ContainsFunc(known, e.Id.Equal); e.Critical != want {
+			return fmt.Errorf("%v: critical is %v, must be %v", e.Id, e.Critical, want)
+		}
+	}
+	return nil
+}
+
+// The throw-away key's signature verifies, by the issuing certificate with that key
+// in it: with the real key it will, too. Nobody verifies that of a precertificate
+// but the log, which takes none without, so that the cost of it is spared.
+func lintSignature(l *linting) error {
+	if l.sct == nil {
+		return nil
+	}
+	return l.cert.CheckSignatureFrom(l.want.chain.standIn.cert)
 }

@@ -148,7 +148,20 @@ func TestLints(t *testing.T) {
 			e := p.extension(oidSAN())
 			e.Value = append(append([]byte{0x30, e.Value[1] + 5}, e.Value[2:]...), 0x82, 3, 'a', '.', 'b')
 		}},
-		{"no issuer extension", "identity extensions", 3, func(p *plainTBS) { p.drop(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 8}) }},
+		{"no issuer extension", "identity encoding", 3, func(p *plainTBS) { p.drop(fulcioOID(8)) }},
+		{"another issuer in .1", "identity encoding", 3, func(p *plainTBS) { p.extension(fulcioOID(1)).Value[0] ^= 1 }},
+		{".8 as bare text", "identity encoding", 3, func(p *plainTBS) { e := p.extension(fulcioOID(8)); e.Value = e.Value[2:] }},
+		{".8 as an IA5String", "identity encoding", 3, func(p *plainTBS) { p.extension(fulcioOID(8)).Value[0] = 22 }},
+		{".1 as a UTF8String", "identity encoding", 3, func(p *plainTBS) { p.extension(fulcioOID(1)).Value = p.extension(fulcioOID(8)).Value }},
+		{".24 with something behind", "identity encoding", 3, func(p *plainTBS) { e := p.extension(fulcioOID(24)); e.Value = append(e.Value, 0) }},
+		{".24 empty", "identity encoding", 3, func(p *plainTBS) { p.extension(fulcioOID(24)).Value = []byte{12, 0} }},
+		{".24 not UTF-8", "identity encoding", 3, func(p *plainTBS) { p.extension(fulcioOID(24)).Value = []byte{12, 1, 0xff} }},
+		{".7", "identity encoding", 3, func(p *plainTBS) { p.extension(fulcioOID(24)).Id = fulcioOID(7) }},
+		{".25", "identity encoding", 3, func(p *plainTBS) { p.extension(fulcioOID(24)).Id = fulcioOID(25) }},
+		{".24 critical", "critical extensions", 3, func(p *plainTBS) { p.extension(fulcioOID(24)).Critical = true }},
+		{"one more, critical", "critical extensions", 3, func(p *plainTBS) {
+			p.Extensions = append(p.Extensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
+		}},
 		{"other values", "identity extensions", 3, func(p *plainTBS) {
 			extensions, err := otherValues.Extensions()
 			if err != nil {
@@ -182,7 +195,7 @@ func TestLints(t *testing.T) {
 			if kind == onFinal {
 				sct = fakeSCT
 			}
-			good, err := p.tbs(last)
+			good, err := p.tbsWith(last)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -213,7 +226,7 @@ func TestLints(t *testing.T) {
 		chain := *p.chain
 		p.chain = &chain
 		change(&p)
-		tbs, err := p.tbs(poison())
+		tbs, err := p.tbsWith(poison())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,10 +246,54 @@ func TestLints(t *testing.T) {
 	weird("public key", func(p *profile) { p.key.spki = weakKey })
 	weird("serial number", func(p *profile) { p.serial = big.NewInt(1) })
 
+	weird("lifetime", func(p *profile) { p.atMost -= time.Second })
+	weird("lifetime", func(p *profile) {
+		p.notAfter = p.notBefore.Add(MaxLifetime + MaxBackdate + time.Second)
+		p.atMost = 48 * time.Hour
+	})
+	for name, other := range map[string]*standIn{
+		"another key":                        {key: catest.ECDSA(t, elliptic.P256()), cert: p.chain.standIn.cert},
+		"a verifier that knows the real key": {key: p.chain.standIn.key, cert: p.chain.certs[0]},
+	} {
+		chain, p := *p.chain, *p
+		p.chain, chain.standIn = &chain, other
+		tbs, err := p.tbsWith(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lint(tbs, &p, fakeSCT); err == nil || !strings.HasPrefix(err.Error(), "lint: signature: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	// Times that crypto/x509 takes, and that RFC 5280 does not.
+	good, err := p.tbsWith(poison())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, times := range map[string]string{
+		"GeneralizedTime before 2050": "\x18\x0f20260304050607Z\x17\x0d260304051607Z",
+		"both":                        "\x18\x0f20260304050607Z\x18\x0f20260304051607Z",
+		"without seconds":             "\x17\x0b2603040506Z\x17\x0d260304051607Z",
+	} {
+		l := &linting{cert: &x509.Certificate{RawTBSCertificate: withValidity(t, good, times), NotBefore: p.notBefore, NotAfter: p.notAfter}, want: p}
+		if err := lintTimes(l); err == nil {
+			t.Errorf("%s: passed", name)
+		}
+	}
+	if err := lintTimes(&linting{cert: &x509.Certificate{RawTBSCertificate: withValidity(t, good, "\x17\x0d260304050607Z\x17\x0d260304051607Z"), NotBefore: p.notBefore, NotAfter: p.notAfter}, want: p}); err != nil {
+		t.Errorf("two UTCTimes: %v", err)
+	}
+	// An extension that stands twice does not come past crypto/x509 today.
+	twice := &x509.Certificate{Extensions: []pkix.Extension{{Id: oidSAN()}, {Id: oidKeyUsage()}, {Id: oidSAN()}}}
+	if err := lintOnce(&linting{cert: twice}); err == nil {
+		t.Error("an extension that stands twice: passed")
+	}
+
 	// Whoever adds a rule adds an example.
-	tested := "version, serial number, signature algorithm, issuer, validity, subject, public key, basic constraints, key usage, " +
-		"extended key usage, subject key identifier, authority key identifier, subject alternative name, identity extensions, " +
-		"poison and SCT list, extension order"
+	tested := "version, serial number, signature algorithm, issuer, validity, lifetime, time encoding, subject, public key, basic constraints, key usage, " +
+		"extended key usage, subject key identifier, authority key identifier, subject alternative name, poison and SCT list, critical extensions, " +
+		"identity encoding, identity extensions, extension order, extensions once, signature"
 	var rules []string
 	for _, r := range lintRules() {
 		rules = append(rules, r.name)
@@ -244,6 +301,25 @@ func TestLints(t *testing.T) {
 	if got := strings.Join(rules, ", "); got != tested {
 		t.Errorf("the rules are %s; the examples are for %s", got, tested)
 	}
+}
+
+func fulcioOID(n int) asn1.ObjectIdentifier {
+	return asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, n}
+}
+
+// withValidity is a TBSCertificate with another validity, whose content is given.
+func withValidity(t *testing.T, tbs []byte, times string) []byte {
+	t.Helper()
+	var fields []asn1.RawValue
+	if _, err := asn1.Unmarshal(tbs, &fields); err != nil {
+		t.Fatal(err)
+	}
+	fields[4] = asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: []byte(times)}
+	der, err := asn1.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 // TestCorrespond changes each field and each extension of a certificate.
@@ -254,11 +330,11 @@ func TestCorrespond(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pre, err := p.tbs(poison())
+	pre, err := p.tbsWith(poison())
 	if err != nil {
 		t.Fatal(err)
 	}
-	final, err := p.tbs(list)
+	final, err := p.tbsWith(list)
 	if err != nil {
 		t.Fatal(err)
 	}

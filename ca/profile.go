@@ -21,6 +21,7 @@ type profile struct {
 	serial    *big.Int
 	notBefore time.Time // UTC, whole seconds
 	notAfter  time.Time
+	atMost    time.Duration // from notBefore to notAfter
 	key       ProvenKey
 	san       ext.SAN
 	values    ext.Values
@@ -51,17 +52,12 @@ func poison() pkix.Extension {
 	return pkix.Extension{Id: oidPoison(), Critical: true, Value: []byte{0x05, 0x00}}
 }
 
-// tbs builds the TBSCertificate (RFC 5280, section 4.1) with the given last
-// extension. It is deterministic: two calls differ in that extension only. An
-// error means that the identity cannot be encoded.
-func (p *profile) tbs(last pkix.Extension) ([]byte, error) {
-	extensions, err := p.extensions()
-	if err != nil {
-		return nil, err
-	}
-	extensions = append(extensions, last)
-
-	var b cryptobyte.Builder
+// tbs builds the TBSCertificate (RFC 5280, section 4.1) with the extensions that
+// both certificates share, and a last one. It is deterministic: two calls differ in
+// that extension only.
+func (p *profile) tbs(shared []byte, last pkix.Extension) ([]byte, error) {
+	const room = 512 // what is beside the extensions
+	b := cryptobyte.NewBuilder(make([]byte, 0, room+len(shared)+len(last.Value)))
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 			b.AddASN1Int64(2) // version 3
@@ -77,12 +73,25 @@ func (p *profile) tbs(last pkix.Extension) ([]byte, error) {
 		b.AddBytes(p.key.spki)
 		b.AddASN1(cbasn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				for _, e := range extensions {
-					addExtension(b, e)
-				}
+				b.AddBytes(shared)
+				addExtension(b, last)
 			})
 		})
 	})
+	return b.Bytes()
+}
+
+// shared encodes the extensions that both certificates share: all but the last
+// one. An error means that the identity cannot be encoded.
+func (p *profile) shared() ([]byte, error) {
+	extensions, err := p.extensions()
+	if err != nil {
+		return nil, err
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, 1<<10))
+	for _, e := range extensions {
+		addExtension(b, e)
+	}
 	return b.Bytes()
 }
 

@@ -6,6 +6,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,9 +17,23 @@ import (
 // This file says which public keys may be in a certificate. The same rules hold
 // for the keys of requests, of the chain and of the CT log.
 
-// checkKey refuses keys of a kind that clients do not know, and keys that are
-// known to be weak.
+// checkKey refuses keys of a kind that clients do not know, keys that are known to
+// be weak, and keys whose private half is published.
 func checkKey(key crypto.PublicKey) error {
+	if err := checkStrength(key); err != nil {
+		return err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return err
+	}
+	if source := sharedKey(sha256.Sum256(spki)); source != "" {
+		return fmt.Errorf("its private key is published: %s", source)
+	}
+	return nil
+}
+
+func checkStrength(key crypto.PublicKey) error {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
 		return checkRSA(k)

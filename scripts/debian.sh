@@ -3,8 +3,8 @@
 # or Ubuntu may lack. Does nothing, and needs no rights, where all are there.
 set -eu
 
-# COMMAND PACKAGE. A command that came from elsewhere counts as present. The last
-# one is a library.
+# COMMAND PACKAGE. A command that came from elsewhere counts as present. Two are
+# libraries.
 wanted='
 curl curl
 openssl openssl
@@ -15,6 +15,9 @@ strace strace
 mariadbd mariadb-server-core
 my_print_defaults mariadb-client-core
 libgalera_smm.so galera-4
+cc gcc
+libc6-dev libc6-dev
+softhsm2-util softhsm2
 '
 
 missing=$(echo "$wanted" | while read -r command package; do

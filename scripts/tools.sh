@@ -44,6 +44,20 @@ install() {
 	echo "$want" >"$stamps/$1"
 }
 
+# installHere NAME DIRECTORY: NAME in .tools/bin is the program in DIRECTORY, which is
+# a module of its own: what it needs shall not be in our go.mod.
+installHere() {
+	want=$(cat "$2"/*.go "$2"/go.* | sha256sum | cut -d' ' -f1)
+	if [ -x "$bin/$1" ] && [ "$(cat "$stamps/$1" 2>/dev/null)" = "$want" ]; then
+		echo "tools.sh: $1 of $2 is installed"
+		return
+	fi
+	echo "tools.sh: building $1 of $2"
+	(cd "$2" && GOFLAGS= CGO_ENABLED=0 go build -mod=readonly -trimpath -o "$work/$1" .)
+	mv -f "$work/$1" "$bin/$1"
+	echo "$want" >"$stamps/$1"
+}
+
 install cosign2 github.com/sigstore/cosign/v2/cmd/cosign v2.6.5
 install cosign3 github.com/sigstore/cosign/v3/cmd/cosign v3.1.3
 install rekor-cli github.com/sigstore/rekor/cmd/rekor-cli v1.5.4
@@ -51,4 +65,7 @@ install crane github.com/google/go-containerregistry/cmd/crane v0.22.1
 # With the tag that the storage of sigstack is built with.
 install trillian_log_server github.com/google/trillian/cmd/trillian_log_server v1.8.0 batched_queue
 install trillian_log_signer github.com/google/trillian/cmd/trillian_log_signer v1.8.0 batched_queue
+install pebble github.com/letsencrypt/pebble/v2/cmd/pebble v2.10.1
 install staticcheck honnef.co/go/tools/cmd/staticcheck v0.8.2
+# HashiCorp Vault v1.13.1.
+installHere vault test/vault

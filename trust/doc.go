@@ -39,8 +39,9 @@
 //   - Versions only grow, and a versioned name that a timestamp has vouched for
 //     is never written again with different bytes.
 //   - An instance that was published once stays in trusted_root.json; when it
-//     is no longer in the Material it gets an end of validity. Old signatures
-//     stay verifiable.
+//     is no longer in the Material it gets an end of validity: of a log at once,
+//     of an authority 25 hours later, because what it signed last is still used.
+//     Old signatures stay verifiable.
 //   - The same Material gives the same bytes, and then nothing is published.
 //   - Readers see one generation at a time. The files of the generation before
 //     are still served, for clients in the middle of a refresh.

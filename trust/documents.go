@@ -51,7 +51,7 @@ func nextTrustedRoot(prev *trustroot.TrustedRoot, m Material, now time.Time) (*t
 	return &trustroot.TrustedRoot{
 		MediaType:              trustedRootType,
 		Tlogs:                  tlogs,
-		CertificateAuthorities: mergeAuthorities(prev.GetCertificateAuthorities(), m.Authorities, now),
+		CertificateAuthorities: mergeAuthorities(prev.GetCertificateAuthorities(), m.Authorities, m.Retired, now),
 		Ctlogs:                 ctlogs,
 	}, nil
 }
@@ -90,7 +90,7 @@ func mergeLogs(prev []*trustroot.TransparencyLogInstance, logs []Log, now time.T
 	for _, p := range prev {
 		if known[string(p.GetLogId().GetKeyId())] != nil {
 			p = proto.Clone(p).(*trustroot.TransparencyLogInstance)
-			retire(p.PublicKey.ValidFor, now)
+			retire(p.PublicKey.ValidFor, now.Add(logGrace))
 			out = append(out, p)
 		}
 	}
@@ -98,40 +98,53 @@ func mergeLogs(prev []*trustroot.TransparencyLogInstance, logs []Log, now time.T
 }
 
 // mergeAuthorities does for certificate authorities what mergeLogs does for
-// logs. A new one is valid from when its issuing certificate is.
-func mergeAuthorities(prev []*trustroot.CertificateAuthority, authorities []Authority, now time.Time) []*trustroot.CertificateAuthority {
+// logs. A new one is valid from when its issuing certificate is, also when it
+// comes as one that is retired already.
+func mergeAuthorities(prev []*trustroot.CertificateAuthority, authorities, retired []Authority, now time.Time) []*trustroot.CertificateAuthority {
 	known := map[[32]byte]*trustroot.CertificateAuthority{}
 	for _, p := range prev {
 		known[chainID(certificates(p))] = p
 	}
 	var inUse []*trustroot.CertificateAuthority
 	for _, a := range authorities {
-		der := a.der()
+		id := chainID(a.der())
 		start := timestamppb.New(a.Chain[0].NotBefore)
-		if p := known[chainID(der)]; p != nil {
+		if p := known[id]; p != nil {
 			start = p.GetValidFor().GetStart()
-			delete(known, chainID(der))
+			delete(known, id)
 		}
-		ca := &trustroot.CertificateAuthority{
-			Subject:   subject(a.Chain[len(a.Chain)-1]),
-			Uri:       a.URL,
-			CertChain: &common.X509CertificateChain{},
-			ValidFor:  &common.TimeRange{Start: start},
-		}
-		for _, raw := range der {
-			ca.CertChain.Certificates = append(ca.CertChain.Certificates, &common.X509Certificate{RawBytes: raw})
-		}
-		inUse = append(inUse, ca)
+		inUse = append(inUse, a.instance(start))
 	}
 	var out []*trustroot.CertificateAuthority
 	for _, p := range prev {
 		if known[chainID(certificates(p))] != nil {
 			p = proto.Clone(p).(*trustroot.CertificateAuthority)
-			retire(p.ValidFor, now)
+			retire(p.ValidFor, now.Add(authorityGrace))
 			out = append(out, p)
 		}
 	}
+	for _, a := range retired {
+		if known[chainID(a.der())] == nil {
+			ca := a.instance(timestamppb.New(a.Chain[0].NotBefore))
+			retire(ca.ValidFor, now.Add(authorityGrace))
+			out = append(out, ca)
+		}
+	}
 	return append(out, inUse...)
+}
+
+// instance is an authority without an end.
+func (a Authority) instance(start *timestamppb.Timestamp) *trustroot.CertificateAuthority {
+	ca := &trustroot.CertificateAuthority{
+		Subject:   subject(a.Chain[len(a.Chain)-1]),
+		Uri:       a.URL,
+		CertChain: &common.X509CertificateChain{},
+		ValidFor:  &common.TimeRange{Start: start},
+	}
+	for _, raw := range a.der() {
+		ca.CertChain.Certificates = append(ca.CertChain.Certificates, &common.X509Certificate{RawBytes: raw})
+	}
+	return ca
 }
 
 func subject(c *x509.Certificate) *common.DistinguishedName {
@@ -150,14 +163,22 @@ func certificates(ca *trustroot.CertificateAuthority) [][]byte {
 	return der
 }
 
-// retire ends a validity unless it has ended already. The end is the second
-// after now: a CT timestamp has milliseconds and would otherwise lie after the
-// end when it was given in the last second of use.
-func retire(valid *common.TimeRange, now time.Time) {
+// How long after its retirement something ends.
+const (
+	// A CT timestamp has milliseconds and would otherwise lie after the end when
+	// it was given in the last second of use.
+	logGrace = time.Second
+	// Clients ask whether an authority was valid when a signature was logged. A
+	// certificate signs for as long as it lives, 24 hours at most, and replicas
+	// take a new chain over one after the other.
+	authorityGrace = 25 * time.Hour
+)
+
+// retire ends a validity unless it has ended, or is about to.
+func retire(valid *common.TimeRange, end time.Time) {
 	if valid.End != nil {
 		return
 	}
-	end := now.Add(time.Second)
 	if start := valid.Start.AsTime(); end.Before(start) { // the clock went back
 		end = start
 	}

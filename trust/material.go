@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -21,8 +22,13 @@ type Material struct {
 	// Operator names who runs this deployment; clients choose one service of
 	// each operator. Usually a domain name.
 	Operator string
-	// Authorities are the certificate authorities, Fulcio's URL with the chain.
+	// Authorities are the certificate authorities, Fulcio's URL with the chain:
+	// those that sign, and those that are published before they do.
 	Authorities []Authority
+	// Retired are authorities that sign no longer. One that was published
+	// already needs not be here to stay; one that was not, because it signed
+	// for another deployment, is published with an end.
+	Retired []Authority
 	// CTLogs are the certificate transparency logs.
 	CTLogs []Log
 	// RekorV1 are the transparency logs with the Rekor v1 API.
@@ -91,13 +97,18 @@ func (m Material) validate() error {
 		seen[id] = name
 		return nil
 	}
-	for _, a := range m.Authorities {
+	// A chain is an authority by itself, so that a key may get another certificate.
+	chains := map[[32]byte]bool{}
+	for _, a := range slices.Concat(m.Authorities, m.Retired) {
 		if err := a.validate(); err != nil {
 			return err
 		}
-		if err := unique(sha256.Sum256(a.Chain[0].RawSubjectPublicKeyInfo), "certificate authority "+a.URL); err != nil {
-			return err
+		id := chainID(a.der())
+		if chains[id] {
+			return fmt.Errorf("the chain of certificate authority %s (%q) stands twice; a chain signs, or is retired", a.URL, a.Chain[0].Subject)
 		}
+		chains[id] = true
+		seen[sha256.Sum256(a.Chain[0].RawSubjectPublicKeyInfo)] = "certificate authority " + a.URL
 	}
 	for _, list := range []struct {
 		kind string

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	common "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	trustroot "github.com/sigstore/protobuf-specs/gen/pb-go/trustroot/v1"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
@@ -95,7 +96,8 @@ type generation struct {
 
 	trusted *trustroot.TrustedRoot
 	signing *trustroot.SigningConfig
-	active  map[[32]byte]bool // SHA-256 of SubjectPublicKeyInfo, see activeKeys
+	active  map[[32]byte]bool              // SHA-256 of SubjectPublicKeyInfo, see activeKeys
+	chains  map[[32]byte]*common.TimeRange // of the authorities, by their chainID
 }
 
 // OpenRepository opens the repository in dir, which it makes if there is none.
@@ -362,6 +364,10 @@ func (g *generation) readDocuments() error {
 	}
 	if g.active, err = activeKeys(g.trusted); err != nil {
 		return fmt.Errorf("%s: %w", trustedRootName, err)
+	}
+	g.chains = map[[32]byte]*common.TimeRange{}
+	for _, ca := range g.trusted.GetCertificateAuthorities() {
+		g.chains[chainID(certificates(ca))] = ca.GetValidFor()
 	}
 	if data, err = read(signingConfigName); err != nil {
 		return err
@@ -763,6 +769,18 @@ func (r *Repository) Contains(pub crypto.PublicKey) bool {
 	}
 	spki, err := x509.MarshalPKIXPublicKey(pub)
 	return err == nil && g.active[sha256.Sum256(spki)]
+}
+
+// Trusts tells whether clients can know the chain now, and accept it at a time:
+// it is in the published trusted root, without an end before that time. Nothing
+// that lives until then may be signed with a chain for which it is false.
+func (r *Repository) Trusts(chain []*x509.Certificate, until time.Time) bool {
+	g := r.current.Load()
+	if g == nil {
+		return false
+	}
+	valid, ok := g.chains[chainID(Authority{Chain: chain}.der())]
+	return ok && (valid.GetEnd() == nil || !until.After(valid.GetEnd().AsTime()))
 }
 
 // Expiries returns when the published metadata of each role expires; nil when

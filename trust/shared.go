@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -167,6 +168,11 @@ func (s *Shared) File(name string) ([]byte, bool) {
 
 // Contains is Repository.Contains, as of what was last taken over.
 func (s *Shared) Contains(pub crypto.PublicKey) bool { return s.current.Load().Contains(pub) }
+
+// Trusts is Repository.Trusts, as of what was last taken over.
+func (s *Shared) Trusts(chain []*x509.Certificate, until time.Time) bool {
+	return s.current.Load().Trusts(chain, until)
+}
 
 // Expiries is Repository.Expiries, as of what was last taken over.
 func (s *Shared) Expiries() map[Role]time.Time { return s.current.Load().Expiries() }

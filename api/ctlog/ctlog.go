@@ -37,6 +37,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/ct"
 )
@@ -127,6 +128,9 @@ const (
 
 // serve calls an endpoint, which may set the header, and renders what it returns.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
+	if api.CORS(w, r, e.method) {
+		return
+	}
 	if r.Method != e.method {
 		w.Header().Set("Allow", e.method)
 		h.fail(w, r, problem{http.StatusMethodNotAllowed, "want " + e.method})
@@ -144,7 +148,6 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Access-Control-Allow-Origin", "*") // all of it is public
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 	w.Write(b) // an error here means that nobody listens any more
 }

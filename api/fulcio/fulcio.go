@@ -31,7 +31,8 @@
 //
 // The HTTP status of an error is what Config.Status says, and the gRPC code
 // follows from it. A refusal tells the client what was wrong. Our own trouble
-// tells the client only what failed, and the log why.
+// tells the client only what failed, and the log why. Where trying again later
+// helps, an answer says when: Retry-After, and google.rpc.RetryInfo in gRPC.
 package fulcio
 
 import (
@@ -42,16 +43,21 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/proto/fulcio/v1beta"
 	fulciov2 "github.com/sigstack/sigstack/proto/fulcio/v2"
 )
@@ -63,10 +69,23 @@ const DefaultMaxBody = 64 << 10
 // tokenKey is the gRPC metadata that carries a token.
 const tokenKey = "oidcidentitytoken"
 
-// Config is what a Service is made of.
-type Config struct {
+// Parts are what a request is answered with, from its start to its end. They
+// belong together, and are replaced together.
+type Parts struct {
 	CA       *ca.CA             // required
 	Verifier *identity.Verifier // required
+}
+
+func (p Parts) check() error {
+	if p.CA == nil || p.Verifier == nil {
+		return errors.New("fulcio: CA and Verifier are required")
+	}
+	return nil
+}
+
+// Config is what a Service is made of.
+type Config struct {
+	Parts // the first ones
 
 	// Status maps an error to an HTTP status; required. A status of 500 and
 	// above is our own trouble.
@@ -90,15 +109,16 @@ type Config struct {
 
 // A Service answers requests for certificates.
 type Service struct {
-	cfg  Config
-	grpc *grpc.Server
-	http http.Handler
+	cfg   Config
+	grpc  *grpc.Server
+	http  http.Handler
+	parts atomic.Pointer[Parts] // a request loads it once
 }
 
 // New makes a Service.
 func New(cfg Config) (*Service, error) {
-	if cfg.CA == nil || cfg.Verifier == nil || cfg.Status == nil {
-		return nil, errors.New("fulcio: CA, Verifier and Status are required")
+	if cfg.Status == nil {
+		return nil, errors.New("fulcio: Status is required")
 	}
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
@@ -116,12 +136,25 @@ func New(cfg Config) (*Service, error) {
 		cfg.Logger = slog.Default()
 	}
 	s := &Service{cfg: cfg, grpc: grpc.NewServer(grpc.MaxRecvMsgSize(int(cfg.MaxBody)))}
+	if err := s.Replace(cfg.Parts); err != nil {
+		return nil, err
+	}
 	fulciov2.RegisterCAServer(s.grpc, v2{Service: s})
 	fulciov1beta.RegisterCAServer(s.grpc, v1{Service: s})
 	grpc_health_v1.RegisterHealthServer(s.grpc, health{})
 	var err error
 	s.http, err = s.gateway()
 	return s, err
+}
+
+// Replace has requests that come from now on answered with other parts. Those
+// under way end with what they began with.
+func (s *Service) Replace(p Parts) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	s.parts.Store(&p)
+	return nil
 }
 
 // Handler serves gRPC and HTTP on one port: requests of HTTP/2 with a content type
@@ -143,6 +176,9 @@ func Paths() []string {
 	return []string{
 		"/api/v1/signingCert", "/api/v1/rootCert",
 		"/api/v2/signingCert", "/api/v2/trustBundle", "/api/v2/configuration",
+		// Each gRPC method by its name, for the metrics, and whatever else is asked.
+		fulciov2.CA_CreateSigningCertificate_FullMethodName, fulciov2.CA_GetTrustBundle_FullMethodName, fulciov2.CA_GetConfiguration_FullMethodName,
+		fulciov1beta.CA_CreateSigningCertificate_FullMethodName, fulciov1beta.CA_GetRootCertificate_FullMethodName,
 		"/dev.sigstore.fulcio.v2.CA/", "/dev.sigstore.fulcio.v1beta.CA/", "/grpc.health.v1.Health/",
 	}
 }
@@ -165,7 +201,8 @@ func (s *Service) issue(ctx context.Context, token string, key func(identity.Ide
 	if token == "" {
 		return nil, fmt.Errorf("%w: there is none: send it as credentials.oidcIdentityToken or in the Authorization header", identity.ErrToken)
 	}
-	id, err := s.cfg.Verifier.Verify(ctx, token)
+	parts := s.parts.Load()
+	id, err := parts.Verifier.Verify(ctx, token)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +210,7 @@ func (s *Service) issue(ctx context.Context, token string, key func(identity.Ide
 	if err != nil {
 		return nil, err
 	}
-	return s.cfg.CA.Issue(ctx, ca.Request{Identity: id, Key: proven, RequestID: s.cfg.RequestID(ctx)})
+	return parts.CA.Issue(ctx, ca.Request{Identity: id, Key: proven, RequestID: s.cfg.RequestID(ctx)})
 }
 
 // provenKey parses a key and verifies the proof that it belongs to the sender.
@@ -214,7 +251,26 @@ func (s *Service) finish(ctx context.Context, method string, err *error) {
 	}
 	s.cfg.Logger.LogAttrs(ctx, level, "request failed", slog.String("method", method),
 		slog.String("request_id", s.cfg.RequestID(ctx)), slog.Int("status", httpStatus), slog.String("error", clean((*err).Error())))
-	*err = status.Error(codeOf(httpStatus), clean(publicText(*err, httpStatus)))
+	answer := status.New(codeOf(httpStatus), clean(publicText(*err, httpStatus)))
+	if wait := retryAfter(*err, httpStatus); wait > 0 {
+		if told, err := answer.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)}); err == nil {
+			answer = told
+		}
+	}
+	*err = answer.Err()
+}
+
+// retryAfter is how long a client should wait before it asks again, in whole
+// seconds; 0 where waiting does not help, or nobody knows.
+func retryAfter(err error, httpStatus int) time.Duration {
+	var refusal *policy.Error
+	switch {
+	case errors.As(err, &refusal):
+		return (refusal.RetryAfter + time.Second - 1).Truncate(time.Second)
+	case httpStatus == http.StatusServiceUnavailable:
+		return time.Second
+	}
+	return 0
 }
 
 // panicked reports a panic to us; the client learns nothing of it.
@@ -255,9 +311,12 @@ func codeOf(httpStatus int) codes.Code {
 // publicText is what a client may read of an error.
 func publicText(err error, httpStatus int) string {
 	var issuing *ca.Error
+	var refusal *policy.Error
 	switch {
 	case errors.As(err, &issuing):
 		return issuing.Public()
+	case errors.As(err, &refusal):
+		return refusal.Error()
 	case errors.Is(err, identity.ErrIssuerUnavailable):
 		return identity.ErrIssuerUnavailable.Error()
 	case errors.Is(err, identity.ErrToken):

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -36,6 +37,7 @@ import (
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/catest"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/proto/fulcio/v1beta"
 	fulciov2 "github.com/sigstack/sigstack/proto/fulcio/v2"
 )
@@ -48,23 +50,34 @@ const (
 // A world is the service behind one HTTP/1.1 and h2c port.
 type world struct {
 	*testing.T
-	url    string
-	issuer *catest.Issuer
-	log    *catest.Log
-	audit  *auditor
-	signer *signer
-	lines  *lockedBuffer // the service's log
-	panics atomic.Int32
-	now    time.Time
+	url     string
+	issuer  *catest.Issuer
+	log     *catest.Log
+	audit   *auditor
+	signer  *signer
+	policy  gate
+	lines   *lockedBuffer // the service's log
+	panics  atomic.Int32
+	now     time.Time
+	service *Service
 }
 
 type auditor struct {
 	mu   sync.Mutex
-	err  error
+	used error // of Intend
+	err  error // of Issued
 	rows []ca.Record
 }
 
-func (a *auditor) Record(_ context.Context, r ca.Record) error {
+func (a *auditor) Intend(context.Context, ca.Intent) (ca.Intended, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a, a.used
+}
+
+func (a *auditor) Failed(ca.Failure) {}
+
+func (a *auditor) Issued(_ context.Context, r ca.Record) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.err == nil {
@@ -114,11 +127,15 @@ func statusOf(err error) int {
 		return http.StatusServiceUnavailable
 	case errors.Is(err, identity.ErrToken), errors.Is(err, ca.ErrRequest):
 		return http.StatusBadRequest
+	case errors.Is(err, policy.ErrDenied):
+		return http.StatusForbidden
+	case errors.Is(err, policy.ErrLimited):
+		return http.StatusTooManyRequests
 	}
 	return http.StatusInternalServerError
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, more ...identity.Issuer) *world {
 	t.Helper()
 	w := &world{T: t, now: time.Now(), audit: &auditor{}, lines: &lockedBuffer{}}
 	clock := func() time.Time { return w.now }
@@ -136,19 +153,21 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, err := ca.New(ca.Config{Chain: chain, CTLog: w.log, Audit: w.audit, Now: clock, Retired: [][]*x509.Certificate{retired}})
+	authority, err := ca.New(ca.Config{Chain: chain, CTLog: w.log, Audit: w.audit, Policy: &w.policy, Now: clock, Retired: [][]*x509.Certificate{retired}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	verifier := w.issuer.Verifier(t, clock,
+	verifier := w.issuer.Verifier(t, clock, append([]identity.Issuer{
 		identity.Issuer{URL: "https://*.uri.example.com", ClientID: "sigstore", Type: "github-workflow"},
 		identity.Issuer{URL: "https://uri.example.net", ClientID: "other", Type: "uri", SubjectDomain: "https://uri.example.net", Transport: w.issuer},
-	)
-	s, err := New(Config{CA: authority, Verifier: verifier, Status: statusOf, Logger: slog.New(slog.NewJSONHandler(w.lines, nil)),
+		identity.Issuer{URL: "https://spiffe.example.net", ClientID: "sigstore", Type: "spiffe", SPIFFETrustDomain: "example.net", Challenge: "email", Transport: w.issuer},
+	}, more...)...)
+	s, err := New(Config{Parts: Parts{CA: authority, Verifier: verifier}, Status: statusOf, Logger: slog.New(slog.NewJSONHandler(w.lines, nil)),
 		RequestID: func(context.Context) string { return "request-1" }, Panicked: func() { w.panics.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.service = s
 	t.Cleanup(s.Close)
 	server := httptest.NewUnstartedServer(s.Handler())
 	server.Config.Protocols = new(http.Protocols)
@@ -435,7 +454,8 @@ func TestGets(t *testing.T) {
 	wanted := `{"issuers":[
 		{"issuerUrl":"https://issuer.example.com","audience":"sigstore","challengeClaim":"email","spiffeTrustDomain":"","issuerType":"email","subjectDomain":"","skipEmailVerification":false},
 		{"wildcardIssuerUrl":"https://*.uri.example.com","audience":"sigstore","challengeClaim":"sub","spiffeTrustDomain":"","issuerType":"github-workflow","subjectDomain":"","skipEmailVerification":false},
-		{"issuerUrl":"https://uri.example.net","audience":"other","challengeClaim":"sub","spiffeTrustDomain":"","issuerType":"uri","subjectDomain":"https://uri.example.net","skipEmailVerification":false}]}`
+		{"issuerUrl":"https://uri.example.net","audience":"other","challengeClaim":"sub","spiffeTrustDomain":"","issuerType":"uri","subjectDomain":"https://uri.example.net","skipEmailVerification":false},
+		{"issuerUrl":"https://spiffe.example.net","audience":"sigstore","challengeClaim":"email","spiffeTrustDomain":"example.net","issuerType":"spiffe","subjectDomain":"","skipEmailVerification":false}]}`
 	if err := json.Unmarshal([]byte(text), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -446,7 +466,7 @@ func TestGets(t *testing.T) {
 		t.Errorf("configuration: %d\n%v\n%v", resp.StatusCode, got, want)
 	}
 
-	resp, text = w.do("HEAD", "/api/v1/rootCert", nil)
+	resp, text = w.do("HEAD", "/api/v1/rootCert", nil, "Origin", "https://web.example")
 	if resp.StatusCode != 200 || text != "" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
 		t.Errorf("HEAD: %d %q %v", resp.StatusCode, text, resp.Header)
 	}
@@ -571,6 +591,7 @@ func TestTrouble(t *testing.T) {
 	}{
 		"log":    {func(w *world) { w.log.Err = secret }, 503, codes.Unavailable, "Error entering certificate in CTL"},
 		"signer": {func(w *world) { w.signer.err = secret }, 503, codes.Unavailable, "error communicating with CA backend"},
+		"used":   {func(w *world) { w.audit.used = ca.ErrTokenUsed }, 400, codes.InvalidArgument, "There was an error processing the identity token: " + ca.ErrTokenUsed.Error()},
 		"audit":  {func(w *world) { w.audit.err = secret }, 503, codes.Unavailable, "error recording the certificate"},
 		"issuer": {func(w *world) { w.issuer.Down = true }, 503, codes.Unavailable, identity.ErrIssuerUnavailable.Error()},
 		"chain":  {func(w *world) { w.now = w.now.AddDate(3, 0, 0) }, 503, codes.Unavailable, "error communicating with CA backend"},
@@ -613,8 +634,93 @@ func TestTrouble(t *testing.T) {
 			if strings.Contains(lines, token) || strings.Contains(lines, strings.Split(token, ".")[2]) {
 				t.Error("the token is in the log")
 			}
-			if name != "panic" && name != "issuer" && name != "chain" && !strings.Contains(lines, "planted detail") {
+			if name != "panic" && name != "issuer" && name != "chain" && name != "used" && !strings.Contains(lines, "planted detail") {
 				t.Errorf("the log does not say why: %s", lines)
+			}
+		})
+	}
+}
+
+// A gate is a policy that says the same to everybody.
+type gate struct{ refusal error }
+
+func (g *gate) Admit(context.Context, identity.Identity) error { return g.refusal }
+
+// refusal is what a policy says to somebody.
+func refusal(t *testing.T, id identity.Identity, c policy.Config) error {
+	t.Helper()
+	now := time.Now()
+	p, err := policy.New(c, policy.Options{Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a limit refuses the second
+		err = p.Admit(context.Background(), id)
+	}
+	if err == nil {
+		t.Fatal("the policy refuses nothing")
+	}
+	return err
+}
+
+// TestPolicy: a refusal of the policy, in both protocols and over gRPC.
+func TestPolicy(t *testing.T) {
+	for name, c := range map[string]struct {
+		config     policy.Config
+		status     int
+		code       codes.Code
+		message    string
+		retryAfter string
+	}{
+		"denied": {policy.Config{Rules: []policy.Rule{{Name: "freeze", Deny: "true", Message: "come back on Monday"}}, Default: "allow"},
+			403, codes.PermissionDenied, `denied by the policy, rule "freeze": come back on Monday`, ""},
+		"limited": {policy.Config{PerIssuer: policy.Limit{Certificates: 1, Per: 24 * time.Hour}},
+			429, codes.ResourceExhausted, "too many certificates for tokens of this issuer: 1 per 24h0m0s are allowed; try again in 86400 s", "86400"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.policy.refusal = refusal(t, w.issuer.Identity(t, w.now, email), c.config)
+			token := w.token()
+			v2 := w.v2Body(email)
+			for path, body := range map[string]object{"/api/v2/signingCert": v2, "/api/v1/signingCert": w.v1Body(email)} {
+				resp, text := w.do("POST", path, body, "Authorization", "Bearer "+token)
+				var answer struct {
+					Code    codes.Code
+					Message string
+					Details []any
+				}
+				if err := json.Unmarshal([]byte(text), &answer); err != nil || resp.StatusCode != c.status || answer.Code != c.code || len(answer.Details) != 0 {
+					t.Errorf("%s: %d %s", path, resp.StatusCode, text)
+				}
+				if answer.Message != c.message {
+					t.Errorf("%s: %q, want %q", path, answer.Message, c.message)
+				}
+				if got := resp.Header.Get("Retry-After"); got != c.retryAfter {
+					t.Errorf("%s: Retry-After %q, want %q", path, got, c.retryAfter)
+				}
+			}
+			request := &fulciov2.CreateSigningCertificateRequest{}
+			body, err := json.Marshal(v2)
+			if err == nil {
+				err = protojson.Unmarshal(body, request)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = fulciov2.NewCAClient(w.dial()).CreateSigningCertificate(context.Background(), request)
+			got := status.Convert(err)
+			if got.Code() != c.code {
+				t.Errorf("gRPC: %v", err)
+			}
+			if c.retryAfter != "" {
+				if details := got.Details(); len(details) != 1 {
+					t.Errorf("gRPC: details %v", details)
+				} else if retry, ok := details[0].(*errdetails.RetryInfo); !ok || retry.GetRetryDelay().AsDuration() != 24*time.Hour {
+					t.Errorf("gRPC: detail %v", details[0])
+				}
+			}
+			if len(w.audit.rows) != 0 || w.log.Len() != 0 {
+				t.Error("something was issued")
 			}
 		})
 	}
@@ -682,7 +788,7 @@ func TestGRPC(t *testing.T) {
 	if b, err := client.GetTrustBundle(ctx, &fulciov2.GetTrustBundleRequest{}); err != nil || len(b.GetChains()) != 2 {
 		t.Errorf("bundle: %v", err)
 	}
-	if c, err := client.GetConfiguration(ctx, &fulciov2.GetConfigurationRequest{}); err != nil || len(c.GetIssuers()) != 3 {
+	if c, err := client.GetConfiguration(ctx, &fulciov2.GetConfigurationRequest{}); err != nil || len(c.GetIssuers()) != 4 {
 		t.Errorf("configuration: %v", err)
 	}
 

@@ -59,7 +59,7 @@ func newFuzzWorld(f *testing.F) *fuzzWorld {
 	if err != nil {
 		f.Fatal(err)
 	}
-	s, err := New(Config{CA: authority, Verifier: issuer.Verifier(f, clock), Status: statusOf, Logger: slog.New(slog.DiscardHandler),
+	s, err := New(Config{Parts: Parts{CA: authority, Verifier: issuer.Verifier(f, clock)}, Status: statusOf, Logger: slog.New(slog.DiscardHandler),
 		Panicked: func() { panic("recovered by the service") }})
 	if err != nil {
 		f.Fatal(err)

@@ -11,11 +11,13 @@ import (
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/proto/fulcio/v1beta"
 	fulciov2 "github.com/sigstack/sigstack/proto/fulcio/v2"
 )
@@ -36,8 +38,10 @@ func (s *Service) gateway() (http.Handler, error) {
 		// The decoder's errors repeat whole values of a request.
 		runtime.WithErrorHandler(func(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 			s := status.Convert(err)
-			if s.Code() == codes.Unavailable {
-				w.Header().Set("Retry-After", "1")
+			for _, detail := range s.Details() {
+				if retry, ok := detail.(*errdetails.RetryInfo); ok {
+					w.Header().Set("Retry-After", fmt.Sprint(retry.GetRetryDelay().GetSeconds()))
+				}
 			}
 			runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, status.Error(s.Code(), clean(s.Message())))
 		}),
@@ -60,7 +64,7 @@ func (s *Service) gateway() (http.Handler, error) {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.recoverHTTP(w, r)
-		if cors(w, r) {
+		if api.CORS(w, r, "GET, POST, HEAD") {
 			return
 		}
 		inner := r.Clone(r.Context())
@@ -107,21 +111,6 @@ func (s *Service) readBody(w http.ResponseWriter, r *http.Request) ([]byte, int,
 		return nil, http.StatusBadRequest, errors.New("the request body is not one JSON value")
 	}
 	return body, http.StatusOK, nil
-}
-
-// cors lets web pages of any origin call: nothing here depends on cookies. It
-// reports whether it answered the request, which was a preflight.
-func cors(w http.ResponseWriter, r *http.Request) bool {
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
-	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
-		return false
-	}
-	h.Set("Access-Control-Allow-Methods", "GET, POST, HEAD")
-	h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, X-Requested-With")
-	h.Set("Access-Control-Max-Age", "600")
-	w.WriteHeader(http.StatusNoContent)
-	return true
 }
 
 // singleSlashes replaces repeated slashes by one.

@@ -48,7 +48,7 @@ func (s v2) CreateSigningCertificate(ctx context.Context, req *fulciov2.CreateSi
 func (s v2) GetTrustBundle(ctx context.Context, _ *fulciov2.GetTrustBundleRequest) (_ *fulciov2.TrustBundle, err error) {
 	defer s.finish(ctx, fulciov2.CA_GetTrustBundle_FullMethodName, &err)
 	bundle := &fulciov2.TrustBundle{}
-	for _, certs := range s.cfg.CA.Bundle() {
+	for _, certs := range s.parts.Load().CA.Bundle() {
 		chain := &fulciov2.CertificateChain{}
 		for _, cert := range certs {
 			chain.Certificates = append(chain.Certificates, certificatePEM(cert.Raw))
@@ -61,12 +61,13 @@ func (s v2) GetTrustBundle(ctx context.Context, _ *fulciov2.GetTrustBundleReques
 func (s v2) GetConfiguration(ctx context.Context, _ *fulciov2.GetConfigurationRequest) (_ *fulciov2.Configuration, err error) {
 	defer s.finish(ctx, fulciov2.CA_GetConfiguration_FullMethodName, &err)
 	configuration := &fulciov2.Configuration{}
-	for _, issuer := range s.cfg.Verifier.Issuers() {
+	for _, issuer := range s.parts.Load().Verifier.Issuers() {
 		message := &fulciov2.OIDCIssuer{
 			Audience:              issuer.ClientID,
 			ChallengeClaim:        issuer.ChallengeClaim(),
 			IssuerType:            issuer.Type,
 			SubjectDomain:         issuer.SubjectDomain,
+			SpiffeTrustDomain:     issuer.SPIFFETrustDomain,
 			SkipEmailVerification: issuer.SkipEmailVerification,
 		}
 		if issuer.IsPattern() {
@@ -106,7 +107,7 @@ func (s v1) CreateSigningCertificate(ctx context.Context, req *fulciov1beta.Crea
 func (s v1) GetRootCertificate(ctx context.Context, _ *emptypb.Empty) (_ *httpbody.HttpBody, err error) {
 	defer s.finish(ctx, fulciov1beta.CA_GetRootCertificate_FullMethodName, &err)
 	var blocks []string
-	for _, certs := range s.cfg.CA.Bundle() {
+	for _, certs := range s.parts.Load().CA.Bundle() {
 		for _, cert := range certs {
 			blocks = append(blocks, certificatePEM(cert.Raw))
 		}

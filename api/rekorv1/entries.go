@@ -18,9 +18,12 @@ func (h *handler) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if kind, taken := h.takes(body); !taken {
+		return notTaken(kind)
+	}
 	proposed, err := entry.Propose(body)
 	if err != nil {
-		return refusal(body, err)
+		return refusal(err)
 	}
 	e, err := h.cfg.Log.Create(r.Context(), proposed)
 	if err != nil {
@@ -51,39 +54,28 @@ func location(r *http.Request, uuid string) string {
 	return l
 }
 
-// refusal returns the problem with a proposed entry that is not taken.
-func refusal(proposed []byte, err error) error {
-	if kind := foreignKind(proposed, err); kind != "" {
-		return badRequest("error processing entry: entry kind '%s' is not enabled for submission on this server", kind)
+// takes says whether entries of the kind of a proposal may be added. One whose kind
+// cannot be read is left to those who say what is wrong with it.
+func (h *handler) takes(proposed []byte) (kind string, taken bool) {
+	if len(h.cfg.Kinds) == 0 {
+		return "", true
 	}
+	if readDocument(proposed, []string{"kind"}, func(_ string, dec *json.Decoder) error { return readText(dec, &kind) }) != nil || !slices.Contains(entry.Kinds(), kind) {
+		return "", true
+	}
+	return kind, slices.Contains(h.cfg.Kinds, kind)
+}
+
+func notTaken(kind string) error {
+	return badRequest("error processing entry: entry kind '%s' is not enabled for submission on this server", kind)
+}
+
+// refusal returns the problem with a proposed entry that is not valid.
+func refusal(err error) error {
 	if errors.Is(err, entry.ErrInvalid) {
 		return badRequest("error processing entry: %s", err)
 	}
 	return err
-}
-
-// isRekorKind says whether the protocol has a kind of entry. One that this
-// server does not take cannot be in its log.
-func isRekorKind(kind string) bool {
-	switch kind {
-	case "alpine", "cose", "dsse", "hashedrekord", "helm", "intoto", "jar", "rekord", "rfc3161", "rpm", "tuf":
-		return true
-	}
-	return false
-}
-
-// foreignKind returns the kind of a proposed entry that was refused because
-// its kind is not taken here, although the protocol has it; else "".
-func foreignKind(proposed []byte, err error) string {
-	var schema *entry.SchemaError
-	if !errors.As(err, &schema) || schema.Code != entry.CodeKind {
-		return ""
-	}
-	var kind string
-	if readDocument(proposed, []string{"kind"}, func(_ string, dec *json.Decoder) error { return readText(dec, &kind) }) != nil || !isRekorKind(kind) {
-		return ""
-	}
-	return kind
 }
 
 // byIndex serves GET /api/v1/log/entries?logIndex=.
@@ -212,8 +204,6 @@ func (h *handler) retrieve(w http.ResponseWriter, r *http.Request) error {
 	for _, raw := range req.entries {
 		proposed, err := entry.Propose(raw)
 		switch {
-		case foreignKind(raw, err) != "":
-			continue // cannot be in the log
 		case errors.Is(err, entry.ErrInvalid):
 			return badRequest("%s", err)
 		case err != nil:

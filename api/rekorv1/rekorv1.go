@@ -9,6 +9,7 @@
 //	POST /api/v1/log/entries/retrieve       fetch up to 10 entries
 //	POST /api/v1/index/retrieve             search for UUIDs
 //	GET  /ping                              one dot
+//	GET  /swagger.json                      a description of all this (OpenAPI 2.0)
 //
 // What clients of this API depend on, and what is therefore promised:
 //
@@ -40,12 +41,15 @@
 package rekorv1
 
 import (
+	_ "embed"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/tlog/rekor"
 )
 
@@ -57,6 +61,14 @@ type Config struct {
 	// bytes. A rekord entry is sent with its whole artifact. Zero means
 	// DefaultMaxBody.
 	MaxBody int64
+
+	// Operations are those that are served, of the names that Operations has; none
+	// means all. Others are answered with 501.
+	Operations []string
+
+	// Kinds are those whose entries may be added, such as "hashedrekord"; none means
+	// all. Entries of others that are in the log can be read.
+	Kinds []string
 
 	// Status returns the HTTP status of an error of the domain.
 	Status func(error) int
@@ -85,8 +97,14 @@ type handler struct {
 // A route is what one path can do.
 type route struct {
 	pattern  string
-	methods  map[string]func(http.ResponseWriter, *http.Request) error
+	methods  map[string]operation
 	produces string // media type of its answers
+}
+
+// An operation is what one method of a path does. Its name is that of Rekor.
+type operation struct {
+	name  string
+	serve func(http.ResponseWriter, *http.Request) error
 }
 
 // allowed returns the methods of a route, sorted.
@@ -106,11 +124,16 @@ const (
 	pathEntries = "/api/v1/log/entries"
 	pathEntry   = pathEntries + "/{entryUUID}"
 	pathPing    = "/ping"
+	pathSwagger = "/swagger.json"
 )
 
-// New returns the handler of the API. Mount it at /api/v1/log, /api/v1/log/,
-// /api/v1/index/retrieve, /api/v1/index/retrieve/ and /ping. It sets the
-// request's Pattern to the template of the path, for metrics.
+// swagger describes this API (OpenAPI 2.0).
+//
+//go:embed swagger.json
+var swagger []byte
+
+// New returns the handler of the API. Mount it at Paths. It sets the request's
+// Pattern to the template of the path, for metrics.
 func New(cfg Config) http.Handler {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = DefaultMaxBody
@@ -120,24 +143,64 @@ func New(cfg Config) http.Handler {
 	}
 	h := &handler{cfg: cfg, routes: make(map[string]route)}
 	for _, rt := range h.table() {
+		for method, op := range rt.methods {
+			if len(cfg.Operations) > 0 && op.name != "" && !slices.Contains(cfg.Operations, op.name) {
+				rt.methods[method] = operation{op.name, disabled(op.name)}
+			}
+		}
 		h.routes[rt.pattern] = rt
 	}
 	h.entry = h.routes[pathEntry]
 	return h
 }
 
+// Paths are the patterns of http.ServeMux below which New answers.
+func Paths() []string {
+	return []string{"/api/v1/log", "/api/v1/log/", "/api/v1/index/retrieve", "/api/v1/index/retrieve/", pathPing, pathSwagger}
+}
+
 // table is every route but the one of /ping.
 func (h *handler) table() []route {
-	type methods = map[string]func(http.ResponseWriter, *http.Request) error
+	type methods = map[string]operation
+	byUUID := operation{"getLogEntryByUUID", h.byUUID}
 	return []route{
-		{"/api/v1/log", methods{"GET": h.info}, typeJSON},
-		{"/api/v1/log/publicKey", methods{"GET": h.publicKey}, typePEM},
-		{"/api/v1/log/proof", methods{"GET": h.proof}, typeJSON},
-		{pathEntries, methods{"GET": h.byIndex, "POST": h.create}, typeJSON},
-		{pathEntries + "/retrieve", methods{"GET": h.byUUID, "POST": h.retrieve}, typeJSON},
-		{pathEntry, methods{"GET": h.byUUID}, typeJSON},
-		{"/api/v1/index/retrieve", methods{"POST": h.search}, typeJSON},
+		{"/api/v1/log", methods{"GET": {"getLogInfo", h.info}}, typeJSON},
+		{"/api/v1/log/publicKey", methods{"GET": {"getPublicKey", h.publicKey}}, typePEM},
+		{"/api/v1/log/proof", methods{"GET": {"getLogProof", h.proof}}, typeJSON},
+		{pathEntries, methods{"GET": {"getLogEntryByIndex", h.byIndex}, "POST": {"createLogEntry", h.create}}, typeJSON},
+		{pathEntries + "/retrieve", methods{"GET": byUUID, "POST": {"searchLogQuery", h.retrieve}}, typeJSON},
+		{pathEntry, methods{"GET": byUUID}, typeJSON},
+		{"/api/v1/index/retrieve", methods{"POST": {"searchIndex", h.search}}, typeJSON},
+		{pathSwagger, methods{"GET": {"", h.describe}}, typeJSON},
 	}
+}
+
+// Operations are the names of all operations, sorted.
+func Operations() []string {
+	var names []string
+	for _, rt := range new(handler).table() {
+		for _, op := range rt.methods {
+			if op.name != "" {
+				names = append(names, op.name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// disabled answers for an operation that is not served.
+func disabled(name string) func(http.ResponseWriter, *http.Request) error {
+	return func(http.ResponseWriter, *http.Request) error {
+		return &problem{status: http.StatusNotImplemented, code: http.StatusNotImplemented,
+			message: fmt.Sprintf("%s API not enabled in this Rekor instance", name)}
+	}
+}
+
+// describe serves GET /swagger.json.
+func (h *handler) describe(w http.ResponseWriter, _ *http.Request) error {
+	send(w, http.StatusOK, typeJSON, swagger)
+	return nil
 }
 
 // Routes are the methods and paths that New serves, sorted, such as
@@ -156,45 +219,41 @@ func Routes() []string {
 // ServeHTTP finds the route, settles what is common to all of them, and
 // renders the error of the one that was called.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Vary", "Origin")
-	if r.Header.Get("Origin") != "" {
-		header.Set("Access-Control-Allow-Origin", "*")
+	// Trailing and doubled slashes are tolerated, without a redirect.
+	clean := path.Clean("/" + r.URL.Path)
+	rt, ok := h.find(clean)
+	if ok {
+		r.Pattern = rt.pattern
+	}
+	if api.CORS(w, r, "GET, POST") {
+		return
 	}
 	if r.Method == http.MethodOptions {
-		if r.Header.Get("Access-Control-Request-Method") != "" {
-			header.Set("Access-Control-Allow-Methods", "GET, POST")
-			header.Set("Access-Control-Allow-Headers", "Accept, Content-Type, X-Requested-With")
-		}
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	// Trailing and doubled slashes are tolerated, without a redirect.
-	clean := path.Clean("/" + r.URL.Path)
 	if clean == pathPing {
 		h.ping(w, r)
 		return
 	}
-	rt, ok := h.find(clean)
 	if !ok {
 		h.fail(w, r, framework(http.StatusNotFound, http.StatusNotFound, "path %s was not found", cut(r.URL.EscapedPath())))
 		return
 	}
-	r.Pattern = rt.pattern
-	serve, ok := rt.methods[r.Method]
+	op, ok := rt.methods[r.Method]
 	if !ok {
 		h.methodNotAllowed(w, r, rt.allowed())
 		return
 	}
 	if r.Method == http.MethodGet {
-		neverStore(header)
+		neverStore(w.Header())
 	}
 	err := negotiate(r, rt.produces)
 	if err == nil && strings.Count(r.URL.RawQuery, "&") >= maxParams {
 		err = badRequest("the URL has more than %d parameters", maxParams)
 	}
 	if err == nil {
-		err = serve(w, r)
+		err = op.serve(w, r)
 	}
 	if err != nil {
 		h.fail(w, r, err)

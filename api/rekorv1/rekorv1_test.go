@@ -98,6 +98,11 @@ type logIdentity struct {
 
 func newServer(t testing.TB, maxBody int64) *server {
 	t.Helper()
+	return newServerWith(t, maxBody, func(*Config) {})
+}
+
+func newServerWith(t testing.TB, maxBody int64, change func(*Config)) *server {
+	t.Helper()
 	now := func() time.Time { return time.Date(2026, 11, 21, 8, 0, 0, 5e8, time.UTC) }
 	dir := t.TempDir()
 	store, err := sqlite.Open(filepath.Join(dir, "log.db"), now)
@@ -131,9 +136,11 @@ func newServer(t testing.TB, maxBody int64) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.handler = New(Config{Log: log, MaxBody: maxBody, Status: api.Status, Logger: slog.New(slog.NewTextHandler(s.logged, nil))})
+	cfg := Config{Log: log, MaxBody: maxBody, Status: api.Status, Logger: slog.New(slog.NewTextHandler(s.logged, nil))}
+	change(&cfg)
+	s.handler = New(cfg)
 	mux := http.NewServeMux()
-	for _, p := range []string{"/api/v1/log", "/api/v1/log/", "/api/v1/index/retrieve", "/api/v1/index/retrieve/", "/ping"} {
+	for _, p := range Paths() {
 		mux.Handle(p, s.handler)
 	}
 	s.Server = httptest.NewServer(mux)
@@ -197,8 +204,8 @@ type vector struct {
 func vectors(t testing.TB) []vector {
 	t.Helper()
 	var all []vector
-	for _, kind := range []string{"hashedrekord", "rekord", "dsse"} {
-		files, err := filepath.Glob(filepath.Join(vectorDir, kind+"-*.json"))
+	for _, kind := range []string{"hashedrekord", "rekord", "dsse", "intoto", "alpine", "helm", "rpm", "jar", "rfc3161"} {
+		files, err := filepath.Glob(filepath.Join(vectorDir, kind+"*.json"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +221,7 @@ func vectors(t testing.TB) []vector {
 			all = append(all, v)
 		}
 	}
-	if len(all) < 26 {
+	if len(all) < 34 {
 		t.Fatalf("%d vectors", len(all))
 	}
 	return all
@@ -499,8 +506,12 @@ func TestGoldenReplay(t *testing.T) {
 				// What it is a duplicate of was not recorded.
 				a = s.do(t, "POST", "/api/v1/log/entries", string(v.Request))
 			}
-			if a.status != v.Status {
-				t.Fatalf("status %d, want %d: %s", a.status, v.Status, a.body)
+			want := v.Status
+			if want == 500 {
+				want = 400 // bad input, which that server took for a fault of its own
+			}
+			if a.status != want {
+				t.Fatalf("status %d, want %d: %s", a.status, want, a.body)
 			}
 			if got, want := shape(t, []byte(a.body)), shape(t, v.Response); got != want {
 				t.Errorf("shape\n got %s\nwant %s", got, want)
@@ -579,7 +590,7 @@ func TestGoldenReads(t *testing.T) {
 	n := 0
 	for _, r := range reads(t) {
 		if bytes.Contains(r.Response, []byte(`"attestation"`)) {
-			continue // of the kind intoto, which this log does not take
+			continue // this log keeps none
 		}
 		t.Run(r.Path, func(t *testing.T) {
 			// The same leaf hashes under our tree ID.
@@ -740,7 +751,7 @@ func TestRetrieve(t *testing.T) {
 	s := newServer(t, 0)
 	hashed, dsse := vectorNamed(t, "hashedrekord-p256"), vectorNamed(t, "dsse-p256")
 	a, b := s.upload(t, hashed.Request), s.upload(t, dsse.Request)
-	intoto := `{"kind":"intoto","apiVersion":"0.0.1","spec":{"content":{"envelope":"{}"},"publicKey":"eA=="}}`
+	intoto := string(vectorNamed(t, "intoto-001").Request)
 	absent := fmt.Sprintf("%016x", s.tree) + strings.Repeat("0", 64)
 	for _, tt := range []struct {
 		name, body string
@@ -894,7 +905,7 @@ func TestBadInput(t *testing.T) {
 		{"entry without version", "POST", entries, `{"kind":"dsse","spec":{}}`, 422, 602, "apiVersion in body is required", false},
 		{"bad version", "POST", entries, `{"kind":"dsse","apiVersion":"1","spec":{}}`, 422, 605, "apiVersion in body should match ...", false},
 		{"unknown kind", "POST", entries, `{"kind":"nope","apiVersion":"0.0.1","spec":{}}`, 422, 422, `invalid kind value: "nope"`, false},
-		{"kind not taken", "POST", entries, `{"kind":"intoto","apiVersion":"0.0.1","spec":{}}`, 400, 400, "error processing entry: entry kind 'intoto' is not enabled for submission on this server", true},
+		{"kind without a spec", "POST", entries, `{"kind":"tuf","apiVersion":"0.0.1","spec":{}}`, 400, 400, "error processing entry: metadata in body is required", true},
 		{"unknown version", "POST", entries, `{"kind":"hashedrekord","apiVersion":"0.0.9","spec":{}}`, 400, 400, "error processing entry: hashedrekord implementation for version '0.0.9' not found: unable to locate entry for version 0.0.9", true},
 		{"malformed", "POST", entries, `{"kind":`, 400, 400, "error processing entry: ...", true},
 		{"empty spec", "POST", entries, `{"kind":"hashedrekord","apiVersion":"0.0.1","spec":{}}`, 400, 400, "error processing entry: ...", true},
@@ -1234,7 +1245,8 @@ func TestTroubleIsNotTold(t *testing.T) {
 	if a.status != 409 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
-	a = s.do(t, "GET", a.header.Get("Location"), "")
+	location := a.header.Get("Location")
+	a = s.do(t, "GET", location, "")
 	if a.status != 200 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
@@ -1267,7 +1279,7 @@ func TestTroubleIsNotTold(t *testing.T) {
 	cancel()
 	for _, r := range []*http.Request{
 		httptest.NewRequest("POST", "/api/v1/log/entries", strings.NewReader(string(vectorNamed(t, "dsse-p256").Request))),
-		httptest.NewRequest("GET", "/api/v1/log/entries?logIndex=0", nil),
+		httptest.NewRequest("GET", location, nil),
 		httptest.NewRequest("POST", "/api/v1/index/retrieve", strings.NewReader(search)),
 	} {
 		r.Header.Set("Content-Type", "application/json")

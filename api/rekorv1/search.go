@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/sigstack/sigstack/tlog/entry/sigkey"
+	"github.com/sigstack/sigstack/tlog/entry"
 )
 
 // search serves POST /api/v1/index/retrieve.
@@ -142,13 +142,11 @@ func (q *query) keys() ([]string, error) {
 		keys = append(keys, hashKey(q.hash))
 	}
 	if q.key != nil {
-		// A key of the format tuf comes here, too: there is no parser for it,
-		// because no kind of entry that this server takes carries one.
-		key, err := sigkey.ParseKey(q.key.format, q.key.content)
+		hash, err := entry.KeyHash(q.key.format, q.key.content)
 		if err != nil {
 			return nil, badRequest("public key provided could not be parsed")
 		}
-		keys = append(keys, sigkey.Hash(key))
+		keys = append(keys, hash)
 	}
 	for _, s := range []string{q.email, q.subject} {
 		if s != "" {

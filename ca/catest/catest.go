@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,9 @@ type Issuer struct {
 	URL  string
 	Down bool // every request fails
 
+	// Hold is called by the next request, before it is answered.
+	Hold atomic.Pointer[func()]
+
 	key *ecdsa.PrivateKey
 }
 
@@ -46,6 +50,9 @@ func NewIssuer(t testing.TB, url string) *Issuer {
 
 // RoundTrip serves discovery and keys.
 func (i *Issuer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if hold := i.Hold.Swap(nil); hold != nil {
+		(*hold)()
+	}
 	if i.Down {
 		return nil, errors.New("connection refused")
 	}
@@ -84,6 +91,19 @@ func (i *Issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 		Body:       io.NopCloser(bytes.NewReader(text)),
 		Request:    r,
 	}, nil
+}
+
+// ServeHTTP does the same for a server process, which cannot be given a
+// RoundTripper.
+func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer, err := i.RoundTrip(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", answer.Header.Get("Content-Type"))
+	w.WriteHeader(answer.StatusCode)
+	_, _ = io.Copy(w, answer.Body) // to a client that may be gone
 }
 
 // Token signs claims. Issuer, audience and times around now are filled in and

@@ -82,6 +82,7 @@ type row struct {
 	number int
 	raw    bool // bare bytes instead of a UTF8String
 	name   string
+	key    string // in a configuration; empty for what no configuration sets
 	field  *string
 }
 
@@ -89,30 +90,53 @@ type row struct {
 // It is the only place that knows the numbers.
 func (v *Values) rows() []row {
 	return []row{
-		{1, true, "issuer", &v.Issuer},
-		{2, true, "GitHub workflow trigger", &v.GitHubWorkflowTrigger},
-		{3, true, "GitHub workflow SHA", &v.GitHubWorkflowSHA},
-		{4, true, "GitHub workflow name", &v.GitHubWorkflowName},
-		{5, true, "GitHub workflow repository", &v.GitHubWorkflowRepository},
-		{6, true, "GitHub workflow ref", &v.GitHubWorkflowRef},
-		{8, false, "issuer", &v.Issuer},
-		{9, false, "build signer URI", &v.BuildSignerURI},
-		{10, false, "build signer digest", &v.BuildSignerDigest},
-		{11, false, "runner environment", &v.RunnerEnvironment},
-		{12, false, "source repository URI", &v.SourceRepositoryURI},
-		{13, false, "source repository digest", &v.SourceRepositoryDigest},
-		{14, false, "source repository ref", &v.SourceRepositoryRef},
-		{15, false, "source repository identifier", &v.SourceRepositoryIdentifier},
-		{16, false, "source repository owner URI", &v.SourceRepositoryOwnerURI},
-		{17, false, "source repository owner identifier", &v.SourceRepositoryOwnerIdentifier},
-		{18, false, "build config URI", &v.BuildConfigURI},
-		{19, false, "build config digest", &v.BuildConfigDigest},
-		{20, false, "build trigger", &v.BuildTrigger},
-		{21, false, "run invocation URI", &v.RunInvocationURI},
-		{22, false, "source repository visibility at signing", &v.SourceRepositoryVisibilityAtSigning},
-		{23, false, "deployment environment", &v.DeploymentEnvironment},
-		{24, false, "token subject", &v.Subject},
+		{1, true, "issuer", "", &v.Issuer},
+		{2, true, "GitHub workflow trigger", "github-workflow-trigger", &v.GitHubWorkflowTrigger},
+		{3, true, "GitHub workflow SHA", "github-workflow-sha", &v.GitHubWorkflowSHA},
+		{4, true, "GitHub workflow name", "github-workflow-name", &v.GitHubWorkflowName},
+		{5, true, "GitHub workflow repository", "github-workflow-repository", &v.GitHubWorkflowRepository},
+		{6, true, "GitHub workflow ref", "github-workflow-ref", &v.GitHubWorkflowRef},
+		{8, false, "issuer", "", &v.Issuer},
+		{9, false, "build signer URI", "build-signer-uri", &v.BuildSignerURI},
+		{10, false, "build signer digest", "build-signer-digest", &v.BuildSignerDigest},
+		{11, false, "runner environment", "runner-environment", &v.RunnerEnvironment},
+		{12, false, "source repository URI", "source-repository-uri", &v.SourceRepositoryURI},
+		{13, false, "source repository digest", "source-repository-digest", &v.SourceRepositoryDigest},
+		{14, false, "source repository ref", "source-repository-ref", &v.SourceRepositoryRef},
+		{15, false, "source repository identifier", "source-repository-identifier", &v.SourceRepositoryIdentifier},
+		{16, false, "source repository owner URI", "source-repository-owner-uri", &v.SourceRepositoryOwnerURI},
+		{17, false, "source repository owner identifier", "source-repository-owner-identifier", &v.SourceRepositoryOwnerIdentifier},
+		{18, false, "build config URI", "build-config-uri", &v.BuildConfigURI},
+		{19, false, "build config digest", "build-config-digest", &v.BuildConfigDigest},
+		{20, false, "build trigger", "build-trigger", &v.BuildTrigger},
+		{21, false, "run invocation URI", "run-invocation-uri", &v.RunInvocationURI},
+		{22, false, "source repository visibility at signing", "source-repository-visibility-at-signing", &v.SourceRepositoryVisibilityAtSigning},
+		{23, false, "deployment environment", "deployment-environment", &v.DeploymentEnvironment},
+		{24, false, "token subject", "", &v.Subject},
 	}
+}
+
+// Field returns where the value with a key of Fulcio's configuration stands, for example
+// "build-signer-uri", and whether there is one. Issuer and Subject have no key: they are always
+// those of the token.
+func (v *Values) Field(key string) (*string, bool) {
+	for _, r := range v.rows() {
+		if key != "" && r.key == key {
+			return r.field, true
+		}
+	}
+	return nil, false
+}
+
+// Keys are all keys that Field knows, in the order of the extensions.
+func Keys() []string {
+	var keys []string
+	for _, r := range new(Values).rows() {
+		if r.key != "" {
+			keys = append(keys, r.key)
+		}
+	}
+	return keys
 }
 
 // arc is 1.3.6.1.4.1.57264.1 followed by number.

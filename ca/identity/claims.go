@@ -222,7 +222,10 @@ func (c claims) lookup(path []string) (string, error) {
 
 // checkStandard applies the rules of RFC 7519, section 4.1, to subject, audience and times. "azp"
 // is not looked at: providers put the name of a service account there.
-func (c claims) checkStandard(clientID string, now time.Time) (issuedAt, expiry time.Time, err error) {
+//
+// A token may be older than maxAge only if that is 0: its age is counted from "iat", which has to be
+// there then. A token that has leaked is of no use later, however long its issuer would have it live.
+func (c claims) checkStandard(clientID string, maxAge time.Duration, now time.Time) (issuedAt, expiry time.Time, err error) {
 	fail := func(err error) (time.Time, time.Time, error) { return time.Time{}, time.Time{}, err }
 
 	if _, err := c.text("sub"); err != nil {
@@ -257,6 +260,10 @@ func (c claims) checkStandard(clientID string, now time.Time) (issuedAt, expiry 
 		return fail(err)
 	case ok && now.Add(leeway).Before(issuedAt):
 		return fail(fmt.Errorf("the token was issued at %s, which is in the future: it is %s", stamp(issuedAt), stamp(now)))
+	case !ok && maxAge > 0:
+		return fail(errors.New(`the claim "iat" is missing, without which nobody knows how old the token is`))
+	case maxAge > 0 && now.Sub(issuedAt) > maxAge:
+		return fail(fmt.Errorf("the token was issued at %s, it is %s: it may be %s old; request another one", stamp(issuedAt), stamp(now), maxAge))
 	}
 	return issuedAt, expiry, nil
 }

@@ -1,8 +1,10 @@
 package identity
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -14,22 +16,34 @@ import (
 // maxIssuer is the largest issuer URL in bytes.
 const maxIssuer = 1024
 
-// check applies the rules that all types share, then those of the type.
-func (i Issuer) check() error {
+// Check says what is wrong with the configuration of an issuer, without asking it.
+func (i Issuer) Check() error {
+	_, err := i.prepare()
+	return err
+}
+
+// prepare applies the rules that all types share, then those of the type.
+func (i Issuer) prepare() (resolver, error) {
 	if i.ClientID == "" {
-		return errors.New(`ClientID is missing: the audience that tokens must have, for example "sigstore"`)
+		return nil, errors.New(`ClientID is missing: the audience that tokens must have, for example "sigstore"`)
 	}
 	t, ok := typeByName(i.Type)
 	if !ok {
-		return fmt.Errorf("type is %q, one of %s is required", i.Type, typeNames())
+		return nil, fmt.Errorf("type is %q, one of %s is required", i.Type, typeNames())
 	}
 	if err := i.checkURL(); err != nil {
-		return err
+		return nil, err
+	}
+	if i.MaxTokenAge < 0 {
+		return nil, fmt.Errorf("MaxTokenAge %s is negative; 0 leaves the age of a token to its issuer", i.MaxTokenAge)
 	}
 	if i.Transport != nil && i.CACert != "" {
-		return errors.New("CACert cannot be combined with a Transport, which brings its own trust")
+		return nil, errors.New("CACert cannot be combined with a Transport, which brings its own trust")
 	}
-	return t.check(i)
+	if i.CACert != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(i.CACert)) {
+		return nil, errors.New("CACert has no PEM certificate")
+	}
+	return t.prepare(i)
 }
 
 // checkURL applies the rules for an issuer (OpenID Connect Discovery 1.0, section 3: https, no
@@ -118,7 +132,8 @@ func (i Issuer) onlyFields(used ...string) error {
 		{"SubjectDomain", i.SubjectDomain != ""},
 		{"IssuerClaim", i.IssuerClaim != ""},
 		{"SkipEmailVerification", i.SkipEmailVerification},
-		{"GitHubURL", i.GitHubURL != ""},
+		{"SPIFFETrustDomain", i.SPIFFETrustDomain != ""},
+		{"Templates", i.Templates != nil},
 	} {
 		if f.set && !slices.Contains(used, f.name) {
 			return fmt.Errorf("%s is set, which has no meaning for the type %q", f.name, i.Type)
@@ -162,4 +177,20 @@ func (p pattern) match(s string) bool {
 
 func wild(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+}
+
+// equal says whether two issuers are configured in the same way, however they are reached.
+func (i Issuer) equal(j Issuer) bool {
+	templates := i.Templates.equal(j.Templates)
+	i.Templates, j.Templates = nil, nil
+	i.Transport, j.Transport = nil, nil
+	return templates && i == j
+}
+
+func (t *Templates) equal(u *Templates) bool {
+	if t == nil || u == nil {
+		return t == u
+	}
+	return t.Name == u.Name && t.SAN == u.SAN && maps.Equal(t.Extensions, u.Extensions) && maps.Equal(t.Defaults, u.Defaults) &&
+		slices.Equal(t.Overridable, u.Overridable)
 }

@@ -10,43 +10,40 @@ import (
 
 // The type "email": a person, named by a verified mail address.
 
-func checkEmailIssuer(i Issuer) error {
+func prepareEmail(i Issuer) (resolver, error) {
 	if err := i.onlyFields("IssuerClaim", "SkipEmailVerification"); err != nil {
-		return err
+		return nil, err
 	}
+	var path []string // of the claim that names the issuer; nil if that is "iss"
 	if i.IssuerClaim != "" {
-		_, err := claimPath(i.IssuerClaim)
-		return err
+		var err error
+		if path, err = claimPath(i.IssuerClaim); err != nil {
+			return nil, err
+		}
 	}
-	return nil
-}
-
-func resolveEmail(i Issuer, c claims) (resolved, error) {
-	email, err := c.text("email")
-	if err != nil {
-		return resolved{}, err
-	}
-	verified, _, err := c.flag("email_verified")
-	switch {
-	case err != nil:
-		return resolved{}, err
-	case !verified && !i.SkipEmailVerification:
-		return resolved{}, errors.New(`the claim "email_verified" must be true`)
-	}
-	if err := checkAddress(email); err != nil {
-		return resolved{}, err
-	}
-	r := resolved{san: ext.SAN{Kind: ext.Email, Value: email}, proof: email, email: email}
-	if i.IssuerClaim != "" {
-		path, err := claimPath(i.IssuerClaim)
+	return func(_ string, c claims) (resolved, error) {
+		email, err := c.text("email")
 		if err != nil {
 			return resolved{}, err
 		}
-		if r.values.Issuer, err = c.lookup(path); err != nil {
+		verified, _, err := c.flag("email_verified")
+		switch {
+		case err != nil:
+			return resolved{}, err
+		case !verified && !i.SkipEmailVerification:
+			return resolved{}, errors.New(`the claim "email_verified" must be true`)
+		}
+		if err := checkAddress(email); err != nil {
 			return resolved{}, err
 		}
-	}
-	return r, nil
+		r := resolved{san: ext.SAN{Kind: ext.Email, Value: email}, proof: email, email: email}
+		if path != nil {
+			if r.values.Issuer, err = c.lookup(path); err != nil {
+				return resolved{}, err
+			}
+		}
+		return r, nil
+	}, nil
 }
 
 // claimPath splits a path of the form $.a.b into the names of nested claims. The rest of the

@@ -272,6 +272,11 @@ func emailClaims(change ...any) map[string]any {
 		"iss": emailURL, "sub": "subject-1", "aud": "sigstore", "exp": t0.Add(10 * time.Minute).Unix(),
 		"iat": t0.Unix(), "email": "dev@example.com", "email_verified": true,
 	}
+	return changed(c, change)
+}
+
+// changed changes claims by pairs of a name and a value.
+func changed(c map[string]any, change []any) map[string]any {
 	for k := 0; k+1 < len(change); k += 2 {
 		if change[k+1] == absent {
 			delete(c, change[k].(string))

@@ -36,7 +36,9 @@ type token struct {
 	alg    jose.SignatureAlgorithm
 	kid    string // empty if absent
 	issuer string // "iss"
-	claims claims
+
+	payload []byte // JSON of one object
+	claims  claims // its members
 }
 
 // parseToken checks the shape of a compact JWS (RFC 7515, sections 3.1 and 7.1) and reads its
@@ -106,10 +108,10 @@ func parseToken(raw string) (token, error) {
 		return token{}, fmt.Errorf("the header of the token: %w", err)
 	}
 
-	if decoded, err = strict.DecodeString(body); err != nil {
+	if t.payload, err = strict.DecodeString(body); err != nil {
 		return token{}, errors.New("the payload of the token is not base64url")
 	}
-	if t.claims, err = parseObject(decoded); err != nil {
+	if t.claims, err = parseObject(t.payload); err != nil {
 		return token{}, fmt.Errorf("the payload of the token: %w", err)
 	}
 	if err = t.claims.checkNames(); err != nil {
@@ -120,6 +122,9 @@ func parseToken(raw string) (token, error) {
 	}
 	return t, nil
 }
+
+// signed is what the signature signs (RFC 7515, section 5.1): everything before the second dot.
+func (t token) signed() string { return t.raw[:strings.LastIndexByte(t.raw, '.')] }
 
 // quote renders a string of a token for a message: quoted, and cut to what a reader can use.
 func quote(s string) string {

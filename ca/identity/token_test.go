@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -416,4 +417,43 @@ func manyMembers(n int) string {
 		fmt.Fprintf(&b, `,"%d":%d`, i, i)
 	}
 	return b.String()
+}
+
+// TestTokenIsOne has one token with two signatures, and two tokens: what tells them
+// apart is what was signed.
+func TestTokenIsOne(t *testing.T) {
+	issuer := emailIssuer()
+	issuer.OneTime = true
+	v, _, _ := setup(t, []Issuer{issuer}, newFake(emailURL))
+	raw := es256().token(emailClaims())
+	signed, signature, _ := strings.Cut(raw[strings.IndexByte(raw, '.')+1:], ".")
+	signed = raw[:strings.IndexByte(raw, '.')+1] + signed
+	b, err := base64.RawURLEncoding.DecodeString(signature)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(b[32:])) // verifies as well
+	other := signed + "." + b64(append(b[:32:32], s.FillBytes(make([]byte, 32))...))
+	one, _, err := verify(t, v, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same, _, err := verify(t, v, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.Token() != same.Token() || raw == other {
+		t.Errorf("%+v and %+v are of one token with two signatures", one.Token(), same.Token())
+	}
+	if want := sha256.Sum256([]byte(signed)); one.Token().SHA256 != want || !one.Token().OneTime || !one.Token().Expiry.Equal(one.Audit().Expiry) {
+		t.Errorf("%+v, want %x, of an issuer with one-time tokens", one.Token(), want)
+	}
+	next, _, err := verify(t, v, es256().token(emailClaims("jti", "another")))
+	if err != nil || next.Token().SHA256 == one.Token().SHA256 {
+		t.Errorf("two tokens are one: %v", err)
+	}
+	v, _, _ = setup(t, []Issuer{emailIssuer()}, newFake(emailURL))
+	if id, _, err := verify(t, v, raw); err != nil || id.Token().OneTime {
+		t.Errorf("%+v, %v, of an issuer without one-time tokens", id.Token(), err)
+	}
 }

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"encoding/json"
 	"maps"
 	"reflect"
 	"strings"
@@ -24,14 +25,7 @@ func githubClaims(change ...any) map[string]any {
 		"workflow_ref": "acme/widget/.github/workflows/release.yml@refs/heads/main", "workflow_sha": "c0ffee03",
 		"run_id": "3003", "run_attempt": "2",
 	}
-	for k := 0; k+1 < len(change); k += 2 {
-		if change[k+1] == absent {
-			delete(c, change[k].(string))
-		} else {
-			c[change[k].(string)] = change[k+1]
-		}
-	}
-	return c
+	return changed(c, change)
 }
 
 func githubIssuer() Issuer {
@@ -54,6 +48,14 @@ func TestEmail(t *testing.T) {
 	want := Audit{Issuer: emailURL, IssuerType: "email", Subject: "subject-1", Email: "dev@example.com", TokenID: "token-1", KeyID: "rsa-1", IssuedAt: t0, Expiry: t0.Add(10 * time.Minute)}
 	if id.Audit() != want {
 		t.Errorf("Audit: %+v\nwant %+v", id.Audit(), want)
+	}
+	var claims map[string]any
+	if err := json.Unmarshal(id.Claims(), &claims); err != nil || claims["jti"] != "token-1" || claims["email"] != "dev@example.com" {
+		t.Errorf("Claims: %s (%v)", id.Claims(), err)
+	}
+	clear(id.Claims())
+	if id.Claims()[0] != '{' {
+		t.Error("Claims gives its own slice away")
 	}
 	id.ProofSubjects()[0] = "changed"
 	if id.ProofSubjects()[0] != "dev@example.com" {
@@ -88,6 +90,30 @@ func TestSkipEmailVerification(t *testing.T) {
 	// The syntax is checked all the same.
 	if _, got, _ := verify(t, v, with("email", "dev")); got != tokenError {
 		t.Error("accepted an address without a domain")
+	}
+}
+
+func TestMaxTokenAge(t *testing.T) {
+	issuer := emailIssuer()
+	issuer.MaxTokenAge = 2 * time.Minute
+	v, _, _ := setup(t, []Issuer{issuer}, newFake(emailURL))
+	for name, c := range map[string]struct {
+		issued any
+		want   string
+	}{
+		"new":        {t0.Unix(), ""},
+		"old enough": {t0.Add(-2 * time.Minute).Unix(), ""},
+		"too old":    {t0.Add(-2*time.Minute - time.Second).Unix(), "it may be 2m0s old"},
+		"no age":     {absent, `the claim "iat" is missing`},
+		"the future": {t0.Add(time.Hour).Unix(), "in the future"},
+	} {
+		if _, got, err := verify(t, v, with("iat", c.issued)); (got == accepted) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %s %v", name, got, err)
+		}
+	}
+	issuer.MaxTokenAge = -1
+	if err := issuer.Check(); err == nil || !strings.Contains(err.Error(), "negative") {
+		t.Errorf("a negative age: %v", err)
 	}
 }
 
@@ -197,24 +223,6 @@ func TestGitHub(t *testing.T) {
 		t.Errorf("%v %q", id.SAN(), id.ProofSubjects())
 	}
 
-	id, _, err = verify(t, v, es256().token(githubClaims("environment", "production")))
-	want.DeploymentEnvironment = "production"
-	if err != nil || id.Extensions() != want {
-		t.Errorf("with an environment: %+v %v", id.Extensions(), err)
-	}
-	want.DeploymentEnvironment = ""
-	for _, none := range []any{"", nil} {
-		if id, _, err = verify(t, v, es256().token(githubClaims("environment", none))); err != nil || id.Extensions() != want {
-			t.Errorf("environment %v: %+v %v", none, id.Extensions(), err)
-		}
-	}
-	if _, got, _ := verify(t, v, es256().token(githubClaims("environment", "a\nb"))); got != tokenError {
-		t.Error("accepted an environment with a newline")
-	}
-	if _, got, _ := verify(t, v, es256().token(githubClaims("environment", 1))); got != tokenError {
-		t.Error("accepted an environment that is a number")
-	}
-
 	// Every claim is needed, is a string, and cannot smuggle a control character.
 	names := 0
 	for name := range maps.Keys(githubClaims()) {
@@ -275,18 +283,6 @@ func TestGitHubNames(t *testing.T) {
 	}
 }
 
-func TestGitHubEnterprise(t *testing.T) {
-	issuer := Issuer{URL: "https://ghe.example.com/_services/token", ClientID: "sigstore", Type: "github-workflow", GitHubURL: "https://ghe.example.com"}
-	v, _, _ := setup(t, []Issuer{issuer}, newFake(issuer.URL))
-	id, _, err := verify(t, v, rs256().token(githubClaims("iss", issuer.URL)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(id.SAN().Value, "https://ghe.example.com/acme/") || id.Extensions().SourceRepositoryOwnerURI != "https://ghe.example.com/acme" || id.Extensions().Issuer != issuer.URL {
-		t.Errorf("%v %+v", id.SAN(), id.Extensions())
-	}
-}
-
 func TestConfig(t *testing.T) {
 	uri := func(url, domain string) Issuer {
 		return Issuer{URL: url, ClientID: "sigstore", Type: "uri", SubjectDomain: domain}
@@ -323,10 +319,9 @@ func TestConfig(t *testing.T) {
 		{email("ftp://a.example.com"), "https is required"},
 		{email("file:///etc/passwd"), "URL is not of the form"},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.ClientID = "" }), "ClientID is missing"},
-		{change(email("https://a.example.com"), func(i *Issuer) { i.Type = "" }), `"email", "uri", "github-workflow"`},
+		{change(email("https://a.example.com"), func(i *Issuer) { i.Type = "" }), `"email", "uri", "username"`},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.Type = "Email" }), `type is "Email"`},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.SubjectDomain = "https://example.com" }), "SubjectDomain is set"},
-		{change(email("https://a.example.com"), func(i *Issuer) { i.GitHubURL = "https://github.com" }), "GitHubURL is set"},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.IssuerClaim = "$.a" }), ""},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.IssuerClaim = "a.b" }), "IssuerClaim"},
 		{change(email("https://a.example.com"), func(i *Issuer) { i.IssuerClaim = "$." }), "IssuerClaim"},
@@ -342,12 +337,12 @@ func TestConfig(t *testing.T) {
 		{uri("http://localhost:8080/oidc", "http://localhost:9090"), ""},
 		{uri("https://issuer.example.co.uk", "https://work.example.co.uk"), ""},
 		{uri("https://issuer.example.com", ""), "SubjectDomain is missing"},
-		{uri("https://issuer.example.com", "example.com"), "not a scheme and a host"},
-		{uri("https://issuer.example.com", "https://example.com/"), "not a scheme and a host"},
-		{uri("https://issuer.example.com", "https://example.com/x"), "not a scheme and a host"},
-		{uri("https://issuer.example.com", "https://u@example.com"), "not a scheme and a host"},
-		{uri("https://issuer.example.com", "https://example.com?x"), "not a scheme and a host"},
-		{uri("https://issuer.example.com", "HTTPS://example.com"), "not a scheme and a host"},
+		{uri("https://issuer.example.com", "example.com"), "not a scheme and a host alone"},
+		{uri("https://issuer.example.com", "https://example.com/"), "not a scheme and a host alone"},
+		{uri("https://issuer.example.com", "https://example.com/x"), "not a scheme and a host alone"},
+		{uri("https://issuer.example.com", "https://u@example.com"), "not a scheme and a host alone"},
+		{uri("https://issuer.example.com", "https://example.com?x"), "not a scheme and a host alone"},
+		{uri("https://issuer.example.com", "HTTPS://example.com"), "not a scheme and a host alone"},
 		{uri("https://issuer.example.com", "http://example.com"), "another scheme"},
 		{uri("https://issuer.example.com", "spiffe://example.com"), "another scheme"},
 		{uri("https://issuer.example.com", "https://example.net"), "registered domain"},
@@ -358,10 +353,6 @@ func TestConfig(t *testing.T) {
 		{change(uri("https://issuer.example.com", "https://example.com"), func(i *Issuer) { i.IssuerClaim = "$.a" }), "IssuerClaim is set"},
 		{change(uri("https://issuer.example.com", "https://example.com"), func(i *Issuer) { i.SkipEmailVerification = true }), "SkipEmailVerification is set"},
 		{githubIssuer(), ""},
-		{change(githubIssuer(), func(i *Issuer) { i.GitHubURL = "https://ghe.example.com" }), ""},
-		{change(githubIssuer(), func(i *Issuer) { i.GitHubURL = "https://ghe.example.com/" }), "GitHubURL"},
-		{change(githubIssuer(), func(i *Issuer) { i.GitHubURL = "ghe.example.com" }), "GitHubURL"},
-		{change(githubIssuer(), func(i *Issuer) { i.GitHubURL = "javascript:alert(1)" }), "GitHubURL"},
 		{change(githubIssuer(), func(i *Issuer) { i.SubjectDomain = "https://example.com" }), "SubjectDomain is set"},
 		// Patterns.
 		{email("https://oidc.eks.*.amazonaws.com/id/*"), ""},
@@ -413,5 +404,231 @@ func TestConfig(t *testing.T) {
 	list[0].URL = "changed"
 	if v.Issuers()[0].URL != githubURL {
 		t.Error("Issuers gives its own slice away")
+	}
+}
+
+// oneOfEach is an issuer of each type.
+func oneOfEach() []Issuer {
+	all := make([]Issuer, 0, len(types))
+	for _, typ := range types {
+		i := Issuer{URL: emailURL, ClientID: "sigstore", Type: typ.name}
+		switch typ.name {
+		case "uri":
+			i.SubjectDomain = "https://example.com"
+		case "username":
+			i.SubjectDomain = "example.com"
+		case "spiffe":
+			i.SPIFFETrustDomain = "example.com"
+		case "ci-provider":
+			i.Templates = &Templates{
+				SAN:        "{{.url}}/{{.repo}}/{{.sub}}",
+				Extensions: map[string]string{"build-signer-uri": "{{.url}}/{{.repo}}", "build-trigger": "event", "deployment-environment": `{{ index . "a" }}`},
+				Defaults:   map[string]string{"url": "https://ci.example.com", "repo": ""},
+			}
+		}
+		all = append(all, i)
+	}
+	return all
+}
+
+func TestUsername(t *testing.T) {
+	issuer := Issuer{URL: emailURL, ClientID: "sigstore", Type: "username", SubjectDomain: "users.example.com"}
+	v, _, _ := setup(t, []Issuer{issuer}, newFake(emailURL))
+	id, _, err := verify(t, v, with("sub", "alice", "email", absent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id.SAN() != (ext.SAN{Kind: ext.Username, Value: "alice!users.example.com"}) || id.Extensions() != (ext.Values{Issuer: emailURL, Subject: "alice"}) ||
+		!reflect.DeepEqual(id.ProofSubjects(), []string{"alice"}) {
+		t.Errorf("%v %+v %q", id.SAN(), id.Extensions(), id.ProofSubjects())
+	}
+	for _, sub := range []string{"alice!users.example.com", "!", "alice!", "dev@example.com", "Dev <dev@example.com>", "a\x7fb", ""} {
+		if id, got, err := verify(t, v, with("sub", sub)); got != tokenError || !strings.Contains(err.Error(), `"sub"`) {
+			t.Errorf("%q: %v %v", sub, id.SAN(), err)
+		}
+	}
+	for domain, want := range map[string]string{
+		"": "SubjectDomain is missing", "https://example.com": "not a host alone", "example.com/x": "not a host alone", "example.com:80": "not a host alone",
+		"u@example.com": "not a host alone", "ex ample.com": "not a host alone", "example.net": "registered domain", "com": "registered domain",
+		"example.com": "", "a.b.example.com": "", "issuer.example.com": "",
+	} {
+		issuer.SubjectDomain = domain
+		if err := issuer.Check(); (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", domain, err, want)
+		}
+	}
+}
+
+func TestKubernetes(t *testing.T) {
+	v, _, _ := setup(t, []Issuer{{URL: emailURL, ClientID: "sigstore", Type: "kubernetes"}}, newFake(emailURL))
+	object := func(namespace, account any) map[string]any {
+		return map[string]any{"namespace": namespace, "serviceaccount": map[string]any{"name": account, "uid": "1"}, "pod": map[string]any{"name": "p"}}
+	}
+	token := func(claim any) string {
+		return with("sub", "system:serviceaccount:prod:builder", "email", absent, "email_verified", absent, "kubernetes.io", claim)
+	}
+	id, _, err := verify(t, v, token(object("prod", "builder.v2")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id.SAN() != (ext.SAN{Kind: ext.URI, Value: "https://kubernetes.io/namespaces/prod/serviceaccounts/builder.v2"}) ||
+		id.Extensions() != (ext.Values{Issuer: emailURL, Subject: "system:serviceaccount:prod:builder"}) {
+		t.Errorf("%v %+v", id.SAN(), id.Extensions())
+	}
+	for name, claim := range map[string]any{
+		"absent": absent, "null": nil, "a string": "prod", "a list": []string{"prod"}, "no account": map[string]any{"namespace": "prod"},
+		"empty namespace": object("", "builder"), "empty account": object("prod", ""), "null account": object("prod", nil), "a number": object(1, "builder"),
+		"a slash": object("prod/serviceaccounts/root", "x"), "dots": object("..", "builder"), "upper case": object("Prod", "builder"),
+		"a long name": object("prod", strings.Repeat("a", 254)), "a hyphen first": object("-prod", "builder"), "an escape": object("prod%2f", "builder"),
+	} {
+		if id, got, err := verify(t, v, token(claim)); got != tokenError {
+			t.Errorf("%s: %v %v", name, id.SAN(), err)
+		}
+	}
+}
+
+func TestSPIFFE(t *testing.T) {
+	issuer := Issuer{URL: emailURL, ClientID: "sigstore", Type: "spiffe", SPIFFETrustDomain: "prod.example.com"}
+	v, _, _ := setup(t, []Issuer{issuer}, newFake(emailURL))
+	const name = "spiffe://prod.example.com/ns/web/sa/builder"
+	id, _, err := verify(t, v, with("sub", name, "email", absent))
+	if err != nil || id.SAN() != (ext.SAN{Kind: ext.URI, Value: name}) || id.Extensions() != (ext.Values{Issuer: emailURL, Subject: name}) {
+		t.Errorf("%v %+v %v", id.SAN(), id.Extensions(), err)
+	}
+	for _, sub := range []string{
+		"spiffe://example.com/a", "spiffe://a.prod.example.com/a", "spiffe://prod.example.com.evil.net/a", "spiffe://prod.example.com:80/a", "SPIFFE://prod.example.com/a",
+		"spiffe://PROD.example.com/a", "spiffe://prod.example.com/a/../b", "spiffe://prod.example.com//a", "spiffe://prod.example.com/a/", "spiffe://prod.example.com/a?b",
+		"spiffe://prod.example.com/a#b", "spiffe://u@prod.example.com/a", "https://prod.example.com/a", "prod.example.com", "spiffe:///a", "spiffe://prod.example.com/a%41",
+	} {
+		if id, got, err := verify(t, v, with("sub", sub)); got != tokenError {
+			t.Errorf("%q: %v %v", sub, id.SAN(), err)
+		}
+	}
+	for domain, ok := range map[string]bool{"example.com": true, "": false, "spiffe://example.com": false, "Example.com": false, "example.com/a": false, "example.com:80": false} {
+		issuer.SPIFFETrustDomain = domain
+		if err := issuer.Check(); (err == nil) != ok {
+			t.Errorf("%q: %v", domain, err)
+		}
+	}
+	issuer.URL, issuer.SPIFFETrustDomain = "https://*.example.com", "example.com"
+	if err := issuer.Check(); err == nil || !strings.Contains(err.Error(), "pattern") {
+		t.Errorf("a pattern: %v", err)
+	}
+}
+
+func TestChainguard(t *testing.T) {
+	v, _, _ := setup(t, []Issuer{{URL: emailURL, ClientID: "sigstore", Type: "chainguard-identity"}}, newFake(emailURL))
+	id, _, err := verify(t, v, with("sub", "0475f6baca584a89/6c4b1b", "email", absent))
+	if err != nil || id.SAN() != (ext.SAN{Kind: ext.URI, Value: emailURL + "/0475f6baca584a89/6c4b1b"}) || !reflect.DeepEqual(id.ProofSubjects(), []string{"0475f6baca584a89/6c4b1b"}) {
+		t.Errorf("%v %q %v", id.SAN(), id.ProofSubjects(), err)
+	}
+	id, _, err = verify(t, v, with("sub", "0475f6baca584a89"))
+	if err != nil || !reflect.DeepEqual(id.ProofSubjects(), []string{"dev@example.com", "0475f6baca584a89"}) {
+		t.Errorf("with a verified address: %q %v", id.ProofSubjects(), err)
+	}
+	for _, sub := range []string{"../other", "a/../../b", "/a", "a/", ".", "a//b", "a/./b"} {
+		if id, got, err := verify(t, v, with("sub", sub)); got != tokenError {
+			t.Errorf("%q: %v %v", sub, id.SAN(), err)
+		}
+	}
+}
+
+func TestGitLab(t *testing.T) {
+	const url = "https://gitlab.com"
+	claims := func(change ...any) map[string]any {
+		c := map[string]any{
+			"iss": url, "sub": "project_path:acme/widget:ref_type:branch:ref:main", "aud": "sigstore", "exp": t0.Add(5 * time.Minute).Unix(), "jti": "id-1",
+			"namespace_id": "72", "namespace_path": "acme", "project_id": "20", "project_path": "acme/widget", "user_id": "1", "user_login": "dev",
+			"pipeline_id": "574", "pipeline_source": "push", "job_id": "302", "ref": "main", "ref_type": "branch", "ref_protected": "true",
+			"runner_id": 1, "runner_environment": "gitlab-hosted", "sha": "714a629c", "project_visibility": "public",
+			"ci_config_ref_uri": "gitlab.com/acme/widget//.gitlab-ci.yml@refs/heads/main", "ci_config_sha": "714a629d",
+		}
+		return changed(c, change)
+	}
+	v, _, _ := setup(t, []Issuer{{URL: url, ClientID: "sigstore", Type: "gitlab-pipeline"}}, newFake(url))
+	signer := "https://gitlab.com/acme/widget//.gitlab-ci.yml@refs/heads/main"
+	want := ext.Values{
+		Issuer: url, Subject: "project_path:acme/widget:ref_type:branch:ref:main",
+		BuildSignerURI: signer, BuildSignerDigest: "714a629d", RunnerEnvironment: "gitlab-hosted", SourceRepositoryURI: "https://gitlab.com/acme/widget",
+		SourceRepositoryDigest: "714a629c", SourceRepositoryRef: "refs/heads/main", SourceRepositoryIdentifier: "20", SourceRepositoryOwnerURI: "https://gitlab.com/acme",
+		SourceRepositoryOwnerIdentifier: "72", BuildConfigURI: signer, BuildConfigDigest: "714a629d", BuildTrigger: "push",
+		RunInvocationURI: "https://gitlab.com/acme/widget/-/jobs/302", SourceRepositoryVisibilityAtSigning: "public",
+	}
+	id, _, err := verify(t, v, es256().token(claims()))
+	if err != nil || id.Extensions() != want || id.SAN() != (ext.SAN{Kind: ext.URI, Value: signer}) {
+		t.Fatalf("%v %+v\nwant %+v, %v", id.SAN(), id.Extensions(), want, err)
+	}
+	id, _, err = verify(t, v, es256().token(claims("ref_type", "tag", "ref", "v1", "ci_config_sha", absent, "project_visibility", absent)))
+	want.SourceRepositoryRef, want.BuildSignerDigest, want.BuildConfigDigest, want.SourceRepositoryVisibilityAtSigning = "refs/tags/v1", "", "", ""
+	if err != nil || id.Extensions() != want {
+		t.Errorf("a tag: %+v, %v", id.Extensions(), err)
+	}
+	for _, name := range gitlabPipeline.required {
+		for _, value := range []any{absent, "", nil, 1, true, "a\nb"} {
+			if _, got, err := verify(t, v, es256().token(claims(name, value))); got != tokenError || !strings.Contains(err.Error(), `"`+name+`"`) {
+				t.Errorf("%s = %v: %s %v", name, value, got, err)
+			}
+		}
+	}
+	for _, change := range [][]any{{"runner_id", 0}, {"runner_id", absent}, {"runner_id", "1"}, {"runner_id", 1.5}, {"ref_type", "merge"}, {"url", "https://evil.example.net"}} {
+		if _, got, err := verify(t, v, es256().token(claims(change...))); got != tokenError {
+			t.Errorf("%v: %v", change, err)
+		}
+	}
+}
+
+func TestBuildkite(t *testing.T) {
+	const url = "https://agent.buildkite.com"
+	v, _, _ := setup(t, []Issuer{{URL: url, ClientID: "sigstore", Type: "buildkite-job"}}, newFake(url))
+	token := func(change ...any) string {
+		return es256().token(ciClaims(append([]any{"iss", url, "organization_slug", "acme", "pipeline_slug", "widget", "build_number", 5}, change...)...))
+	}
+	id, _, err := verify(t, v, token())
+	if err != nil || id.SAN() != (ext.SAN{Kind: ext.URI, Value: "https://buildkite.com/acme/widget"}) || id.Extensions() != (ext.Values{Issuer: url, Subject: "project/widget"}) {
+		t.Errorf("%v %+v %v", id.SAN(), id.Extensions(), err)
+	}
+	for _, name := range buildkiteJob.required {
+		for _, value := range []any{absent, "", 1, "..", "/a"} {
+			if _, got, err := verify(t, v, token(name, value)); got != tokenError {
+				t.Errorf("%s = %v: %v", name, value, err)
+			}
+		}
+	}
+}
+
+func TestCodefresh(t *testing.T) {
+	const url = "https://oidc.codefresh.io"
+	v, _, _ := setup(t, []Issuer{{URL: url, ClientID: "sigstore", Type: "codefresh-workflow"}}, newFake(url))
+	token := func(change ...any) string {
+		return es256().token(ciClaims(append([]any{"iss", url, "account_id", "a1", "account_name", "acme", "pipeline_id", "p1", "pipeline_name", "web/build",
+			"workflow_id", "w1", "runner_environment", "hybrid", "scm_repo_url", "https://github.com/acme/widget", "scm_ref", "main"}, change...)...))
+	}
+	for base, change := range map[string][]any{
+		"https://g.codefresh.io":        nil,
+		"https://codefresh.example.com": {"platform_url", "https://codefresh.example.com"},
+	} {
+		id, _, err := verify(t, v, token(change...))
+		want := ext.Values{
+			Issuer: url, Subject: "project/widget", BuildSignerURI: base + "/build/w1", RunnerEnvironment: "hybrid", SourceRepositoryURI: "https://github.com/acme/widget",
+			SourceRepositoryRef: "main", BuildConfigURI: base + "/api/pipelines/p1", RunInvocationURI: base + "/build/w1",
+		}
+		if err != nil || id.Extensions() != want || id.SAN() != (ext.SAN{Kind: ext.URI, Value: base + "/acme/web/build:a1/p1"}) {
+			t.Errorf("%v %+v\nwant %+v, %v", id.SAN(), id.Extensions(), want, err)
+		}
+	}
+	if id, _, err := verify(t, v, token("scm_repo_url", absent, "scm_ref", absent, "runner_environment", absent)); err != nil || id.Extensions().SourceRepositoryURI != "" {
+		t.Errorf("without a repository: %+v %v", id.Extensions(), err)
+	}
+	for _, name := range codefreshWorkflow.required {
+		for _, value := range []any{absent, "", 1, ".."} {
+			if _, got, err := verify(t, v, token(name, value)); got != tokenError {
+				t.Errorf("%s = %v: %v", name, value, err)
+			}
+		}
+	}
+	for _, platform := range []any{"https://evil.example.net/x", "evil", 5, "https://u@evil.example.net", "https://evil.example.net?x"} {
+		if id, got, err := verify(t, v, token("platform_url", platform)); got != tokenError {
+			t.Errorf("platform %v: %v %v", platform, id.SAN(), err)
+		}
 	}
 }

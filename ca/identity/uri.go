@@ -15,26 +15,38 @@ import (
 
 // The type "uri": a workload, named by a URI in "sub" below a domain that belongs to the issuer.
 
-func checkURIIssuer(i Issuer) error {
+func prepareURI(i Issuer) (resolver, error) {
 	if err := i.onlyFields("SubjectDomain"); err != nil {
-		return err
+		return nil, err
 	}
 	if i.SubjectDomain == "" {
-		return errors.New(`SubjectDomain is missing, the type "uri" requires it, for example https://example.com`)
+		return nil, errors.New(`SubjectDomain is missing, the type "uri" requires it, for example https://example.com`)
+	}
+	if checkOrigin(i.SubjectDomain) != nil {
+		return nil, fmt.Errorf("SubjectDomain %q is not a scheme and a host alone, for example https://example.com", i.SubjectDomain)
 	}
 	domain, err := url.Parse(i.SubjectDomain)
-	if err != nil || domain.Scheme == "" || domain.Hostname() == "" || (&url.URL{Scheme: domain.Scheme, Host: domain.Host}).String() != i.SubjectDomain {
-		return fmt.Errorf("SubjectDomain %q is not a scheme and a host alone, for example https://example.com", i.SubjectDomain)
+	if err != nil {
+		return nil, errors.New("SubjectDomain does not parse")
 	}
 	issuer, err := url.Parse(i.URL)
 	if err != nil {
-		return errors.New("URL does not parse")
+		return nil, errors.New("URL does not parse")
 	}
 	if domain.Scheme != issuer.Scheme {
-		return fmt.Errorf("SubjectDomain %q has another scheme than URL, they must be the same", i.SubjectDomain)
+		return nil, fmt.Errorf("SubjectDomain %q has another scheme than URL, they must be the same", i.SubjectDomain)
 	}
 	if !sameRegisteredDomain(domain.Hostname(), issuer.Hostname()) {
-		return fmt.Errorf("SubjectDomain %q is not in the registered domain of URL: an issuer only speaks for its own domain", i.SubjectDomain)
+		return nil, fmt.Errorf("SubjectDomain %q is not in the registered domain of URL: an issuer only speaks for its own domain", i.SubjectDomain)
+	}
+	return func(_ string, c claims) (resolved, error) { return resolveURI(i, c) }, nil
+}
+
+// checkOrigin wants a scheme and a host, with a port or without, and nothing else.
+func checkOrigin(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || (&url.URL{Scheme: u.Scheme, Host: u.Host}).String() != s {
+		return errors.New("not a scheme and a host alone")
 	}
 	return nil
 }
@@ -65,7 +77,7 @@ func resolveURI(i Issuer, c claims) (resolved, error) {
 	if err != nil || !u.IsAbs() || u.Host == "" {
 		return resolved{}, fmt.Errorf(`the claim "sub" is not an absolute URI below %s`, i.SubjectDomain)
 	}
-	// SubjectDomain is exactly scheme://host, see checkURIIssuer. Comparing the text leaves no
+	// SubjectDomain is exactly scheme://host, see prepareURI. Comparing the text leaves no
 	// room for another case, a port or user information. Another spelling of the same URI is
 	// refused, so that the name in the certificate is the subject byte for byte and two subjects
 	// never share it.
@@ -75,5 +87,5 @@ func resolveURI(i Issuer, c claims) (resolved, error) {
 	if u.String() != subject {
 		return resolved{}, errors.New(`the claim "sub" is not a URI in its normal spelling`)
 	}
-	return resolved{san: ext.SAN{Kind: ext.URI, Value: subject}, proof: subject}, nil
+	return resolved{san: ext.SAN{Kind: ext.URI, Value: subject}}, nil
 }

@@ -3,6 +3,7 @@ package identity
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -35,16 +36,16 @@ func NewVerifier(cfg Config, opts Options) (*Verifier, error) {
 	}
 	seen := map[string]bool{}
 	for _, i := range v.issuers {
-		if err := i.check(); err != nil {
-			return nil, fmt.Errorf("issuer %q: %w", i.URL, err)
-		}
 		if seen[i.URL] {
 			return nil, fmt.Errorf("issuer %q: configured twice", i.URL)
 		}
 		seen[i.URL] = true
-		s, err := newSource(i, opts.Transport, v.now)
-		if err != nil {
-			return nil, fmt.Errorf("issuer %q: %w", i.URL, err)
+		s := opts.Before.unchanged(i)
+		if s == nil {
+			var err error
+			if s, err = newSource(i, opts.Transport, v.now); err != nil {
+				return nil, fmt.Errorf("issuer %q: %w", i.URL, err)
+			}
 		}
 		if i.IsPattern() {
 			v.patterns = append(v.patterns, s)
@@ -56,6 +57,25 @@ func NewVerifier(cfg Config, opts Options) (*Verifier, error) {
 		return cmp.Or(cmp.Compare(b.pattern.literal, a.pattern.literal), strings.Compare(a.URL, b.URL))
 	})
 	return v, nil
+}
+
+// unchanged returns the source of an issuer that is configured as i, or nil. Two Verifiers may
+// share one: nothing in it depends on the others.
+func (v *Verifier) unchanged(i Issuer) *source {
+	if v == nil {
+		return nil
+	}
+	s := v.exact[i.URL]
+	if at := slices.IndexFunc(v.patterns, func(p *source) bool { return p.URL == i.URL }); at >= 0 {
+		s = v.patterns[at]
+	}
+	if s == nil {
+		return nil
+	}
+	if !s.Issuer.equal(i) {
+		return nil
+	}
+	return s
 }
 
 // Issuers returns the configuration, in its order.
@@ -78,7 +98,7 @@ func (v *Verifier) Verify(ctx context.Context, rawToken string) (Identity, error
 
 	// The claims are not verified yet, but a token that could not be accepted in any case is not
 	// worth a request to the issuer. They are the bytes that are verified next.
-	issuedAt, expiry, err := t.claims.checkStandard(s.ClientID, v.now())
+	issuedAt, expiry, err := t.claims.checkStandard(s.ClientID, s.MaxTokenAge, v.now())
 	if err != nil {
 		return Identity{}, refused(t, err)
 	}
@@ -91,6 +111,7 @@ func (v *Verifier) Verify(ctx context.Context, rawToken string) (Identity, error
 		return Identity{}, refused(t, err)
 	}
 	id.audit.IssuedAt, id.audit.Expiry = issuedAt, expiry
+	id.token = Token{SHA256: sha256.Sum256([]byte(t.signed())), Expiry: expiry, OneTime: s.OneTime}
 	return id, nil
 }
 
@@ -117,41 +138,24 @@ func (v *Verifier) source(issuer string) *source {
 
 // identity maps the claims of a verified token.
 func (s *source) identity(t token) (Identity, error) {
-	subject, err := t.claims.text("sub")
+	n, err := s.names(t)
 	if err != nil {
 		return Identity{}, err
-	}
-	r, err := s.typ.resolve(s.Issuer, t.claims)
-	if err != nil {
-		return Identity{}, err
-	}
-	r.values.Subject = subject
-	if r.values.Issuer == "" {
-		r.values.Issuer = t.issuer
-	}
-	// What cannot be written into a certificate is the token's fault and is said now.
-	if _, err := r.values.Extensions(); err != nil {
-		return Identity{}, err
-	}
-	if _, err := r.san.Extension(); err != nil {
-		return Identity{}, err
-	}
-	if r.email == "" {
-		r.email = t.claims.verifiedEmail()
 	}
 	id := Identity{
 		issuer:  t.issuer,
-		subject: subject,
-		san:     r.san,
-		values:  r.values,
+		subject: n.subject,
+		san:     n.san,
+		values:  n.values,
+		claims:  t.payload,
 		audit: Audit{
 			Issuer:     t.issuer,
-			IssuerType: s.typ.name,
-			Subject:    subject,
-			Email:      r.email,
+			IssuerType: s.Type,
+			Subject:    n.subject,
+			Email:      n.email,
 		},
 	}
-	for _, p := range []string{r.proof, r.email, subject} {
+	for _, p := range []string{cmp.Or(n.proof, n.subject), n.email, n.subject} {
 		if p != "" && !slices.Contains(id.proofs, p) {
 			id.proofs = append(id.proofs, p)
 		}
@@ -163,6 +167,39 @@ func (s *source) identity(t token) (Identity, error) {
 		id.audit.KeyID = t.kid
 	}
 	return id, nil
+}
+
+// A named is what a source makes of the claims of a token, verified or not.
+type named struct {
+	resolved
+	subject string
+}
+
+// names maps claims to the names of a certificate. Whether they are verified is the caller's part.
+func (s *source) names(t token) (named, error) {
+	subject, err := t.claims.text("sub")
+	if err != nil {
+		return named{}, err
+	}
+	r, err := s.resolve(t.issuer, t.claims)
+	if err != nil {
+		return named{}, err
+	}
+	r.values.Subject = subject
+	if r.values.Issuer == "" {
+		r.values.Issuer = t.issuer
+	}
+	// What cannot be written into a certificate is the token's fault and is said now.
+	if _, err := r.values.Extensions(); err != nil {
+		return named{}, err
+	}
+	if _, err := r.san.Extension(); err != nil {
+		return named{}, err
+	}
+	if r.email == "" {
+		r.email = t.claims.verifiedEmail()
+	}
+	return named{r, subject}, nil
 }
 
 // Bounds on what a pattern may cost. A token names the issuer that a pattern matches, so its
@@ -178,7 +215,7 @@ const (
 // for a pattern those that were asked for last.
 type source struct {
 	Issuer
-	typ       issuerType
+	resolve   resolver
 	pattern   pattern
 	documents *http.Client // for discovery documents
 	client    *http.Client // for keys
@@ -193,12 +230,15 @@ type source struct {
 }
 
 func newSource(i Issuer, fallback http.RoundTripper, now func() time.Time) (*source, error) {
+	resolve, err := i.prepare()
+	if err != nil {
+		return nil, err
+	}
 	documents, client, err := newClients(i, fallback)
 	if err != nil {
 		return nil, err
 	}
-	typ, _ := typeByName(i.Type)
-	s := &source{Issuer: i, typ: typ, documents: documents, client: client, now: now, providers: map[string]*provider{}}
+	s := &source{Issuer: i, resolve: resolve, documents: documents, client: client, now: now, providers: map[string]*provider{}}
 	if i.IsPattern() {
 		s.pattern = newPattern(i.URL)
 		s.fetches = make(chan struct{}, maxConcurrent)

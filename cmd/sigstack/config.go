@@ -8,19 +8,26 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/viper"
+	"golang.org/x/crypto/acme"
 
+	"github.com/sigstack/sigstack/api/rekorv1"
+	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/policy"
+	"github.com/sigstack/sigstack/tlog/entry"
+	"github.com/sigstack/sigstack/trust/keys"
 )
 
 // Config is the whole configuration of `sigstack serve` and `sigstack init`.
 //
-// Each key may stand in the configuration file (YAML), in the environment
+// Each key may stand in the configuration file (YAML or JSON), in the environment
 // (SIGSTACK_ and the key in capitals, with underscores: SIGSTACK_DATA_DIR,
 // SIGSTACK_CA_KEY_TYPE), and the first ones as flags; a flag wins over the
 // environment, the environment over the file. An unknown key is an error.
@@ -39,9 +46,13 @@ type Config struct {
 	OpsListen string `mapstructure:"ops-listen"`
 
 	// URL is how clients reach Listen: scheme, host and port, no path. It
-	// stands in the trust root and in the signing config. The default is http
-	// and the address in Listen.
+	// stands in the trust root and in the signing config. The default is http, or
+	// https with TLS, and the address in Listen.
 	URL string `mapstructure:"url"`
+
+	// TLS is the certificate of Listen: in files, or from an ACME server. Without
+	// it Listen speaks HTTP, for a proxy that ends TLS, or for trying.
+	TLS TLSConfig `mapstructure:"tls"`
 
 	// DataDir holds keys, logs, audit rows and the TUF repository.
 	DataDir string `mapstructure:"data-dir"`
@@ -82,9 +93,58 @@ type Config struct {
 	// DataDir, made by `sigstack init` or at the first start with Dev.
 	Keys KeysConfig `mapstructure:"keys"`
 
-	// OIDCIssuers are the identity providers whose tokens are accepted, by any
-	// name; issuer-url is what counts.
-	OIDCIssuers map[string]IssuerConfig `mapstructure:"oidc-issuers"`
+	// issuers are the identity providers whose tokens are accepted, in the order
+	// of the file. Their sections have the keys of Fulcio's configuration: oidc-issuers,
+	// meta-issuers and ci-issuer-metadata. They are decoded in issuers.go.
+	issuers []identity.Issuer
+
+	// policy says who may have a certificate, of those whom the issuers vouch
+	// for. Its section is decoded in policy.go.
+	policy policy.Config
+}
+
+// TLSConfig names the files of a TLS certificate. They are read again when they
+// change, and on SIGHUP.
+type TLSConfig struct {
+	// Cert is a PEM file with the server's certificate and its chain, without the root.
+	Cert string `mapstructure:"cert"`
+	// Key is a PEM file with its key, which only its owner can read.
+	Key string `mapstructure:"key"`
+
+	// ACME gets the certificate, instead of Cert and Key, and renews it.
+	ACME ACMEConfig `mapstructure:"acme"`
+}
+
+// ACMEConfig names an ACME server (RFC 8555), such as Let's Encrypt, and what it is
+// to certify. What it gives is kept in the directory acme in DataDir.
+type ACMEConfig struct {
+	// AcceptTerms says that you accept the terms of the server: without it nothing
+	// is asked of the server.
+	AcceptTerms bool `mapstructure:"accept-terms"`
+
+	// Domains are the host names that clients use; each gets a certificate of its
+	// own. The default is the host in URL, which has to be among them.
+	Domains []string `mapstructure:"domains"`
+
+	// Email is where the server writes to when something is wrong.
+	Email string `mapstructure:"email"`
+
+	// DirectoryURL is where the server's directory is.
+	DirectoryURL string `mapstructure:"directory-url"`
+
+	// CACert is a PEM file with what the server's own certificate comes from, where
+	// that is not among the system's.
+	CACert string `mapstructure:"ca-cert"`
+
+	// HTTPListen is a TCP address, reached from outside at port 80, for the
+	// challenge http-01. Without it there is tls-alpn-01 alone, for which Listen has
+	// to be reached at port 443.
+	HTTPListen string `mapstructure:"http-listen"`
+}
+
+// given says whether anything of it is configured.
+func (a ACMEConfig) given() bool {
+	return a.AcceptTerms || len(a.Domains) > 0 || a.Email != "" || a.CACert != "" || a.HTTPListen != "" || a.DirectoryURL != acme.LetsEncryptURL
 }
 
 // CAConfig configures the certificate authority.
@@ -100,6 +160,26 @@ type CAConfig struct {
 	// Chain is the PEM file with the issuing certificate first and the root
 	// last. The default is ca-chain.pem beside the keys in DataDir.
 	Chain string `mapstructure:"chain"`
+
+	// Lifetime is how long a certificate is valid from when it is issued: 1m to
+	// 24h, whole seconds.
+	Lifetime time.Duration `mapstructure:"lifetime"`
+
+	// Backdate is how long before that a certificate begins, for verifiers whose
+	// clocks are behind: 0s to 5m, whole seconds. None begins before its issuer.
+	Backdate time.Duration `mapstructure:"backdate"`
+
+	// BlockedKeys is a file with keys that get no certificate: on each line the
+	// SHA-256 of a SubjectPublicKeyInfo, in hexadecimal.
+	BlockedKeys string `mapstructure:"blocked-keys"`
+	// Next is the directory with the chains that are published, so that clients
+	// know them, but do not sign yet: each file *.pem is one. The default is
+	// ca-next beside Chain. It need not be there.
+	Next string `mapstructure:"next"`
+
+	// Retired is the directory with the chains that sign no longer, but that
+	// what they signed verifies by. The default is ca-retired beside Chain.
+	Retired string `mapstructure:"retired"`
 }
 
 // MySQLConfig configures the database.
@@ -113,9 +193,17 @@ type MySQLConfig struct {
 type RekorConfig struct {
 	// MaxEntryBytes bounds the body of a submission, in bytes.
 	MaxEntryBytes int64 `mapstructure:"max-entry-bytes"`
+
+	// Kinds are those whose entries may be added; none means all.
+	Kinds []string `mapstructure:"enabled-kinds"`
+
+	// Operations are those that are served, by the names that Rekor gives them; none
+	// means all.
+	Operations []string `mapstructure:"enabled-operations"`
 }
 
-// KeysConfig names the signing keys: "file:" and a path.
+// KeysConfig names the signing keys, each by a URI: file:, pkcs11:, awskms:, gcpkms:,
+// azurekms:, hashivault: or tink: (see package keys, and docs/keys.md).
 type KeysConfig struct {
 	CA           string `mapstructure:"ca"`      // of the issuing certificate
 	CTLog        string `mapstructure:"ctlog"`   // ECDSA P-256
@@ -126,43 +214,29 @@ type KeysConfig struct {
 	TUFTimestamp string `mapstructure:"tuf-timestamp"`
 }
 
-// IssuerConfig is one identity provider; the keys are Fulcio's.
-type IssuerConfig struct {
-	// IssuerURL is compared with the token's iss byte for byte.
-	IssuerURL string `mapstructure:"issuer-url"`
-	// ClientID must be in the token's aud. The default is sigstore.
-	ClientID string `mapstructure:"client-id"`
-	// Type is email, uri or github-workflow.
-	Type string `mapstructure:"type"`
-	// IssuerClaim: for email, the JSONPath of the claim that names the issuer in certificates.
-	IssuerClaim string `mapstructure:"issuer-claim"`
-	// SubjectDomain: for uri, the scheme and host that every subject has.
-	SubjectDomain string `mapstructure:"subject-domain"`
-	// CACert: PEM certificates trusted for the TLS of this issuer, beside the system's.
-	CACert string `mapstructure:"ca-cert"`
-	// SkipEmailVerification accepts addresses that the issuer does not call verified.
-	SkipEmailVerification bool `mapstructure:"skip-email-verification"`
-	// Description and Contact are for the reader.
-	Description string `mapstructure:"description"`
-	Contact     string `mapstructure:"contact"`
-}
-
 // defaults holds every key, so that the environment reaches each of them.
 var defaults = map[string]any{
 	"dev": false, "dev-allow-remote": false,
-	"listen": "localhost:8080", "ops-listen": "localhost:8081", "url": "",
+	"listen": "localhost:8080", "ops-listen": "localhost:8081", "url": "", "tls::cert": "", "tls::key": "",
+	"tls::acme::accept-terms": false, "tls::acme::domains": "", "tls::acme::email": "", "tls::acme::directory-url": acme.LetsEncryptURL,
+	"tls::acme::ca-cert": "", "tls::acme::http-listen": "",
 	"data-dir": "./sigstack-data", "min-free-bytes": 256 << 20, "operator": "", "log-level": "info",
 	"storage": "sqlite", "mysql::dsn-file": "", "drain-delay": "0s",
-	"ca::organization": "", "ca::key-type": "p384", "ca::chain": "",
-	"rekor::max-entry-bytes": 32 << 20,
-	"keys::ca":               "", "keys::ctlog": "", "keys::rekorv1": "",
+	"ca::organization": "", "ca::key-type": "p384", "ca::chain": "", "ca::next": "", "ca::retired": "",
+	"ca::lifetime": "10m", "ca::backdate": "0s", "ca::blocked-keys": "",
+	"rekor::max-entry-bytes": 32 << 20, "rekor::enabled-kinds": "", "rekor::enabled-operations": "",
+	"keys::ca": "", "keys::ctlog": "", "keys::rekorv1": "",
 	"keys::tuf-root": "", "keys::tuf-targets": "", "keys::tuf-snapshot": "", "keys::tuf-timestamp": "",
 }
+
+// lists are the keys whose values may be a list; as a text, and in the environment,
+// there are commas between the members.
+var lists = []string{"tls::acme::domains", "rekor::enabled-kinds", "rekor::enabled-operations"}
 
 // configFlags declares the flags that loadConfig reads.
 func configFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.String("config", "", "configuration file (YAML)")
+	f.String("config", "", "configuration file (YAML or JSON)")
 	f.String("listen", "localhost:8080", "address of everything that clients use")
 	f.String("ops-listen", "localhost:8081", "address of /metrics, /healthz, /readyz and profiles")
 	f.String("url", "", "how clients reach it (default: http and the listen address)")
@@ -197,69 +271,200 @@ func newConfig() *viper.Viper {
 	return v
 }
 
-func readConfig(v *viper.Viper, file string) (Config, error) {
-	if file != "" {
-		v.SetConfigFile(file)
-		v.SetConfigType("yaml")
-		if err := v.ReadInConfig(); err != nil {
-			return Config{}, fmt.Errorf("reading configuration %s: %w", file, err)
+// readConfig reads a file, if one is named, and what v takes from elsewhere. The
+// error says every mistake, not only the first.
+func readConfig(v *viper.Viper, name string) (c Config, err error) {
+	f := &configFile{wrong: map[string]bool{}}
+	if name != "" {
+		if f, err = openConfigFile(name); err != nil {
+			return Config{}, err
+		}
+		if err := v.MergeConfigMap(f.settings); err != nil {
+			return Config{}, fmt.Errorf("configuration: %w", err)
 		}
 	}
-	var c Config
-	if err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
-		mapstructure.TextUnmarshallerHookFunc(), mapstructure.StringToTimeDurationHookFunc()))); err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+	// A mistake in a setting has the line of the key, unless the value is that
+	// of a flag or of the environment.
+	wrong := func(key, format string, args ...any) {
+		m := mistake{key: key, text: fmt.Sprintf(format, args...)}
+		path := strings.ReplaceAll(key, ".", "::")
+		if given, ok := f.given[key]; ok && fmt.Sprint(given.value) == v.GetString(path) {
+			m.file, m.line = f.name, given.line
+		} else if fmt.Sprint(defaults[path]) == v.GetString(path) {
+			m.file = f.name
+		}
+		if !f.wrong[key] { // what follows from a mistake is not another one
+			f.add(m)
+		}
 	}
-	return c, c.validate()
+	if err := v.UnmarshalExact(&c, viper.DecodeHook(mapstructure.ComposeDecodeHookFunc(
+		mapstructure.TextUnmarshallerHookFunc(), mapstructure.StringToTimeDurationHookFunc(), mapstructure.StringToSliceHookFunc(",")))); err != nil {
+		eachDecodeError(err, func(key string, err error) {
+			wrong(key, "%v; %s is required", err, example(defaults[strings.ReplaceAll(key, ".", "::")]))
+		})
+	}
+	c.issuers = f.issuers
+	c.validate(wrong)
+	c.policy = f.policy.config
+	f.checkPolicy(&c)
+	return c, f.err()
+}
+
+// eachDecodeError calls do with every setting that has not its type.
+func eachDecodeError(err error, do func(key string, err error)) {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range several.Unwrap() {
+			eachDecodeError(err, do)
+		}
+		return
+	}
+	if one := (*mapstructure.DecodeError)(nil); errors.As(err, &one) {
+		do(one.Name(), one.Unwrap())
+		return
+	}
+	do("", err)
 }
 
 // validate checks what can be checked without opening anything, and fills in
-// what follows from something else.
-func (c *Config) validate() error {
-	var errs []error
+// what follows from something else. It calls wrong with the key of each mistake.
+func (c *Config) validate(wrong func(key, format string, args ...any)) {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		errs = append(errs, fmt.Errorf("listen: %q is not host:port", c.Listen))
+		wrong("listen", "%q is not host:port", c.Listen)
 	}
 	if _, _, err := net.SplitHostPort(c.OpsListen); err != nil {
-		errs = append(errs, fmt.Errorf("ops-listen: %q is not host:port", c.OpsListen))
+		wrong("ops-listen", "%q is not host:port", c.OpsListen)
 	}
 	if c.URL != "" {
 		if err := checkBaseURL(c.URL); err != nil {
-			errs = append(errs, fmt.Errorf("url: %w", err))
+			wrong("url", "%v", err)
 		}
 	}
+	switch {
+	case c.TLS.Cert == "" && c.TLS.Key != "":
+		wrong("tls.cert", "is empty, but tls.key is given; name the file with the certificate")
+	case c.TLS.Cert != "" && c.TLS.Key == "":
+		wrong("tls.key", "is empty, but tls.cert is given; name the file with the key")
+	case c.TLS.Cert != "" && strings.HasPrefix(c.URL, "http://"):
+		wrong("url", "is http, but there is a certificate in tls; clients reach it by https")
+	}
+	if c.TLS.ACME.given() {
+		c.validateACME(wrong)
+	}
 	if c.DataDir == "" {
-		errs = append(errs, errors.New("data-dir: is empty"))
+		wrong("data-dir", "is empty; name a directory")
 	}
 	if c.MinFreeBytes < 0 {
-		errs = append(errs, fmt.Errorf("min-free-bytes: %d is negative; 0 means that the disk may run full", c.MinFreeBytes))
+		wrong("min-free-bytes", "%d is negative; 0 means that the disk may run full", c.MinFreeBytes)
 	}
 	if c.DrainDelay < 0 || c.DrainDelay > maxDrainDelay {
-		errs = append(errs, fmt.Errorf("drain-delay: %s is not between 0s and %s", c.DrainDelay, maxDrainDelay))
+		wrong("drain-delay", "%s is not between 0s and %s", c.DrainDelay, maxDrainDelay)
 	}
 	switch {
 	case c.Storage != "sqlite" && c.Storage != "mysql":
-		errs = append(errs, fmt.Errorf("storage: %q is neither sqlite nor mysql", c.Storage))
+		wrong("storage", "%q is neither sqlite nor mysql", c.Storage)
 	case c.Storage == "mysql" && c.MySQL.DSNFile == "":
-		errs = append(errs, errors.New("mysql.dsn-file: is empty; name the file that holds user:password@tcp(host:port)/database"))
+		wrong("mysql.dsn-file", "is empty; name the file that holds user:password@tcp(host:port)/database")
 	case c.Storage == "sqlite" && c.MySQL.DSNFile != "":
-		errs = append(errs, errors.New("mysql.dsn-file: is given, but storage is sqlite; say storage: mysql, or leave it away"))
+		wrong("mysql.dsn-file", "is given, but storage is sqlite; say storage: mysql, or leave it away")
 	}
 	if c.CA.KeyType != "p384" && c.CA.KeyType != "p256" {
-		errs = append(errs, fmt.Errorf("ca.key-type: %q is neither p384 nor p256", c.CA.KeyType))
+		wrong("ca.key-type", "%q is neither p384 nor p256", c.CA.KeyType)
+	}
+	for _, key := range []struct{ name, uri string }{
+		{"ca", c.Keys.CA}, {"ctlog", c.Keys.CTLog}, {"rekorv1", c.Keys.RekorV1}, {"tuf-root", c.Keys.TUFRoot},
+		{"tuf-targets", c.Keys.TUFTargets}, {"tuf-snapshot", c.Keys.TUFSnapshot}, {"tuf-timestamp", c.Keys.TUFTimestamp},
+	} {
+		if key.uri == "" {
+			continue
+		}
+		if err := keys.Check(key.uri); err != nil {
+			wrong("keys."+key.name, "%v", err)
+		}
+	}
+	if c.CA.Lifetime < ca.MinLifetime || c.CA.Lifetime > ca.MaxLifetime || c.CA.Lifetime%time.Second != 0 {
+		wrong("ca.lifetime", "%s is not whole seconds from %s to %s", c.CA.Lifetime, ca.MinLifetime, ca.MaxLifetime)
+	}
+	if c.CA.Backdate < 0 || c.CA.Backdate > ca.MaxBackdate || c.CA.Backdate%time.Second != 0 {
+		wrong("ca.backdate", "%s is not whole seconds from 0s to %s", c.CA.Backdate, ca.MaxBackdate)
 	}
 	if c.Rekor.MaxEntryBytes < 1<<10 || c.Rekor.MaxEntryBytes > 1<<30 {
-		errs = append(errs, fmt.Errorf("rekor.max-entry-bytes: %d is not between 1 KiB and 1 GiB", c.Rekor.MaxEntryBytes))
+		wrong("rekor.max-entry-bytes", "%d is not between 1 KiB and 1 GiB", c.Rekor.MaxEntryBytes)
+	}
+	for _, list := range []struct {
+		key    string
+		chosen []string
+		known  []string
+	}{
+		{"rekor.enabled-kinds", c.Rekor.Kinds, entry.Kinds()},
+		{"rekor.enabled-operations", c.Rekor.Operations, rekorv1.Operations()},
+	} {
+		for i, name := range list.chosen {
+			if list.chosen[i] = strings.TrimSpace(name); !slices.Contains(list.known, list.chosen[i]) {
+				wrong(list.key, "%q is none of %s", name, strings.Join(list.known, ", "))
+			}
+		}
 	}
 	if c.Dev && !c.DevAllowRemote && !loopback(c.Listen) {
-		errs = append(errs, fmt.Errorf("dev: the development issuer gives anybody a token for any identity, so it listens on loopback only, not on %q; --dev-allow-remote overrides that", c.Listen))
+		wrong("dev", "the development issuer gives anybody a token for any identity, so it listens on loopback only, not on %q; --dev-allow-remote overrides that", c.Listen)
 	}
 	if c.Operator == "" && c.URL != "" {
 		if u, err := url.Parse(c.URL); err == nil {
 			c.Operator = u.Hostname()
 		}
 	}
-	return errors.Join(errs...)
+}
+
+// validateACME is validate for what belongs to ACME.
+func (c *Config) validateACME(wrong func(key, format string, args ...any)) {
+	a := &c.TLS.ACME
+	if !a.AcceptTerms {
+		wrong("tls.acme.accept-terms", "is false; read the terms of the ACME server and say true, or leave tls.acme away")
+	}
+	if c.TLS.Cert != "" {
+		wrong("tls.cert", "is given, and tls.acme as well; the certificate comes from one of them")
+	}
+	u, err := url.Parse(c.URL)
+	switch {
+	case c.URL == "":
+		wrong("url", "is empty; with tls.acme it says by which host clients reach the server, such as https://sigstore.example.com")
+	case err == nil && u.Scheme == "http" && c.TLS.Cert == "":
+		wrong("url", "is http, but tls.acme gets a certificate; clients reach it by https")
+	}
+	for i, domain := range a.Domains {
+		a.Domains[i] = strings.ToLower(strings.TrimSpace(domain))
+	}
+	if err == nil && c.URL != "" {
+		switch host := strings.ToLower(u.Hostname()); {
+		case len(a.Domains) == 0:
+			a.Domains = []string{host}
+		case !slices.Contains(a.Domains, host):
+			wrong("tls.acme.domains", "%q, the host in url, is not among %s; clients reach the server by it", host, strings.Join(a.Domains, ", "))
+		}
+	}
+	for _, domain := range a.Domains {
+		if !publicName(domain) {
+			wrong("tls.acme.domains", "%q is no host name with a dot in it; ACME servers certify names such as sigstore.example.com", domain)
+		}
+	}
+	if d, err := url.Parse(a.DirectoryURL); err != nil || d.Scheme != "https" || d.Host == "" {
+		wrong("tls.acme.directory-url", "%q is not the https URL of an ACME server's directory", a.DirectoryURL)
+	}
+	if _, _, err := net.SplitHostPort(a.HTTPListen); a.HTTPListen != "" && err != nil {
+		wrong("tls.acme.http-listen", "%q is not host:port", a.HTTPListen)
+	}
+}
+
+// publicName says whether a text is a host name of at least two labels, and not an
+// address.
+func publicName(name string) bool {
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
+		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	_, err := netip.ParseAddr(name)
+	return err != nil && len(labels) > 1 && len(name) <= 253
 }
 
 // tufDir is where the TUF repository lies: the repository itself, or the copy of
@@ -270,6 +475,14 @@ func (c *Config) tufDir() string {
 		return filepath.Join(c.DataDir, "tuf-copy")
 	}
 	return filepath.Join(c.DataDir, "tuf")
+}
+
+// scheme is how Listen is reached without a proxy.
+func (c *Config) scheme() string {
+	if c.TLS.Cert != "" || c.TLS.ACME.AcceptTerms {
+		return "https"
+	}
+	return "http"
 }
 
 // checkBaseURL wants scheme, host and port, spelled as clients join them.
@@ -288,22 +501,6 @@ func loopback(addr string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
-}
-
-// issuers returns the configured identity providers as the verifier wants them.
-func (c *Config) issuers() []identity.Issuer {
-	var out []identity.Issuer
-	for _, i := range c.OIDCIssuers {
-		if i.ClientID == "" {
-			i.ClientID = "sigstore"
-		}
-		out = append(out, identity.Issuer{
-			URL: i.IssuerURL, ClientID: i.ClientID, Type: i.Type, SubjectDomain: i.SubjectDomain,
-			IssuerClaim: i.IssuerClaim, SkipEmailVerification: i.SkipEmailVerification, CACert: i.CACert,
-			Description: i.Description, Contact: i.Contact,
-		})
-	}
-	return out
 }
 
 // Times of the server that nobody needs to change.

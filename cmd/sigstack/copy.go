@@ -26,7 +26,6 @@ import (
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/trust"
-	"github.com/sigstack/sigstack/trust/keys"
 )
 
 func copyCommand() *cobra.Command {
@@ -130,7 +129,7 @@ func (f *copyFiles) auditSource() (copyAudit, error) {
 }
 
 func (f *copyFiles) auditTarget() (copyAudit, error) {
-	return sqlite.OpenAudit(filepath.Join(f.config.DataDir, "audit.db"))
+	return sqlite.OpenAudit(filepath.Join(f.config.DataDir, "audit.db"), time.Now)
 }
 
 func (f *copyFiles) repository(context.Context) (map[string][]byte, error) {
@@ -307,7 +306,7 @@ func (c *copier) openKeys(ctx context.Context) error {
 		var ids [2][32]byte
 		for i, config := range []*Config{c.from, c.to} {
 			uri := cmp.Or(l.uri(config.Keys), "file:"+filepath.Join(config.DataDir, "keys", l.file))
-			signer, err := keys.Open(ctx, uri)
+			signer, err := openKey(ctx, uri, nil)
 			if err != nil {
 				return fmt.Errorf("the key of log %s of the %s: %w", l.name, []string{"source", "target"}[i], err)
 			}
@@ -491,7 +490,7 @@ func (c *copier) compare(ctx context.Context) error {
 	if !maps.EqualFunc(files, c.files, bytes.Equal) {
 		return errors.New("the TUF repository of the target is not the source's")
 	}
-	lines = append(lines, fmt.Sprintf("audit: %d rows", rows), fmt.Sprintf("tuf: %d files", len(files)))
+	lines = append(lines, fmt.Sprintf("audit: %d rows, head %x, %d claims of tokens", rows.Rows, rows.Head, rows.Claims), fmt.Sprintf("tuf: %d files", len(files)))
 	for _, l := range c.logs {
 		if err := c.target.end(ctx, l.name, l.keyID); err != nil {
 			return err

@@ -7,7 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -44,9 +44,14 @@ oidc-issuers:
     issuer-url: https://login.example.com
     type: email
     skip-email-verification: true
+policy:
+  rules:
+    - {name: people, issuers: [https://login.example.com], deny: identity.email.endsWith("@example.com"), message: m}
+  default: deny
+  limits: {per-identity: {certificates: 1, per: 1m}}
 `, "dev: true\n", "{}", "a: &a [1]\nb: *a\n")
 	parse := func(in []byte) (Config, error) {
-		if len(in) > 2<<10 { // duplicates become an error that lists all pairs of them
+		if len(in) > 2<<10 { // FuzzConfigFile reads longer ones, without viper
 			return Config{}, errors.New("longer than a configuration")
 		}
 		if err := os.WriteFile(file, in, 0o600); err != nil {
@@ -70,11 +75,75 @@ oidc-issuers:
 			c.URL != "" && (strings.HasSuffix(c.URL, "/") || !strings.HasPrefix(c.URL, "http")) {
 			t.Fatalf("accepted: %+v", c)
 		}
-		if len(c.issuers()) != len(c.OIDCIssuers) {
-			t.Fatal("an issuer is lost")
+	})
+}
+
+// A configuration file of any length, before viper: every issuer is one that the
+// verifier takes, and every mistake has a line of the file.
+func FuzzConfigFile(f *testing.F) {
+	public, err := os.ReadFile("testdata/fulcio.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	seeds := fuzz.Seeds(public, []byte(`{"OIDCIssuers": {"https://login.example.com": {"IssuerURL": "https://login.example.com", "Type": "email"}},
+ "MetaIssuers": {"https://*.example.com/id/*": {"Type": "github-workflow"}}, "ca": {"key-type": "p256"}}`),
+		[]byte("define:\n- &a {type: email}\n- &b {<<: *a}\n- &c {<<: [*a, *b]}\noidc-issuers: {https://a.example.com: *c, b: {<<: *b, issuer-url: https://b.example.com}}\n"),
+		[]byte("a: 1\n---\nb: 2\n"))
+	parse := func(in []byte) (*configFile, error) {
+		c := parseConfigFile("sigstack.yaml", in)
+		return c, c.err()
+	}
+	fuzz.RunWith(f, fuzz.Options{Allow: configBudget, Slow: true}, seeds, parse, func(t *testing.T, in []byte, c *configFile, err error) {
+		if (err == nil) != (len(c.mistakes) == 0) || err != nil && len(err.Error()) > 200*maxMistakes*10 {
+			t.Fatalf("mistakes %v, error %v", c.mistakes, err)
+		}
+		lines := bytes.Count(in, []byte("\n")) + bytes.Count(in, []byte("\r")) + 2*bytes.Count(in, []byte("\xe2\x80")) + bytes.Count(in, []byte("\xc2\x85")) + 2
+		for _, m := range c.mistakes {
+			if m.line < 0 || m.line > lines || m.text == "" || strings.Contains(m.String(), "\n") {
+				t.Fatalf("mistake %q in %d lines", m, lines)
+			}
+		}
+		if err != nil {
+			return
+		}
+		seen := map[string]bool{}
+		for _, i := range c.issuers {
+			if err := i.Check(); err != nil || seen[i.URL] {
+				t.Fatalf("issuer %+v: %v", i, err)
+			}
+			seen[i.URL] = true
 		}
 	})
 }
+
+// A file of cases for "sigstack policy test": every mistake has a line of the
+// file, and what is accepted can be asked about.
+func FuzzCases(f *testing.F) {
+	seeds := fuzz.Seeds(`define: [&dev {iss: https://login.example.com, sub: "1"}]
+cases:
+  - {name: a, claims: {<<: *dev, n: [1, 2.5, -3e7, true, null, {"kubernetes.io": x}], t: 2026-01-01}, now: 2026-03-04T05:06:07Z, expect: allow, rule: r}
+  - {name: b, token: a.b.c, expect: deny, message: m}
+`, `{"cases": [{"name": "a", "claims": {"iss": "x", "a": {"b": [9007199254740993]}}, "expect": "deny"}]}`, "cases:\n- &a {name: a, claims: {a: &b [*b]}}\n")
+	parse := func(in []byte) ([]policyCase, error) { return parseCases("cases.yaml", in) }
+	fuzz.RunWith(f, fuzz.Options{Allow: configBudget, Slow: true}, seeds, parse, func(t *testing.T, in []byte, cases []policyCase, err error) {
+		if err != nil {
+			var list mistakes
+			if !errors.As(err, &list) || len(list) == 0 {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, c := range cases {
+			if c.name == "" || (c.token == "") == (c.claims == nil) || c.expect != "allow" && c.expect != "deny" || c.claims != nil && !json.Valid(c.claims) {
+				t.Fatalf("accepted: %+v", c)
+			}
+		}
+	})
+}
+
+// configBudget is what the YAML decoder makes of a file, which is the operator's
+// own and read once: some 300 bytes of each byte, and for each issuer a check.
+func configBudget(in []byte) int { return 400*len(in) + 1<<20 }
 
 // The file with the CA's certificates, read and checked.
 func FuzzCertificates(f *testing.F) {
@@ -90,31 +159,24 @@ func FuzzCertificates(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	var text []byte
-	for _, c := range certs {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
-	}
-	file := filepath.Join(f.TempDir(), "ca-chain.pem")
+	text, named := chainFile{certs: certs}.text(), chainFile{certs: certs, key: "ca-2027.pem"}.text()
 	type result struct {
-		certs []*x509.Certificate
+		file  chainFile
 		chain *ca.Chain
 	}
 	parse := func(in []byte) (r result, err error) {
 		if len(in) > 8<<10 {
 			return r, errors.New("longer than a chain")
 		}
-		if err := os.WriteFile(file, in, 0o600); err != nil {
-			return r, err
-		}
-		if r.certs, err = readCertificates(file); err == nil {
-			r.chain, err = ca.NewChain(r.certs, issuing)
+		if r.file, err = parseChainFile(in); err == nil {
+			r.chain, err = ca.NewChain(r.file.certs, issuing)
 		}
 		return r, err
 	}
 	// The file is the operator's own, and an error says the names in it, which
 	// crypto/x509 writes in the square of their length.
 	allow := func([]byte) int { return 16 << 20 }
-	fuzz.RunWith(f, fuzz.Options{Allow: allow}, fuzz.Seeds(text, text[:len(text)/2]), parse, func(t *testing.T, in []byte, r result, err error) {
+	fuzz.RunWith(f, fuzz.Options{Allow: allow}, fuzz.Seeds(text, named, text[:len(text)/2]), parse, func(t *testing.T, in []byte, r result, err error) {
 		if err != nil {
 			return
 		}
@@ -123,7 +185,14 @@ func FuzzCertificates(f *testing.F) {
 		if !slices.EqualFunc(r.chain.Certificates(), certs, func(a, b *x509.Certificate) bool {
 			return bytes.Equal(a.RawTBSCertificate, b.RawTBSCertificate)
 		}) {
-			t.Fatalf("%d certificates that are not the ones that were made", len(r.certs))
+			t.Fatalf("%d certificates that are not the ones that were made", len(r.file.certs))
+		}
+		again, err := parseChainFile(r.file.text())
+		if err != nil || again.key != r.file.key || chainID(again.certs) != chainID(r.file.certs) {
+			t.Fatalf("read again it is %q, %v", again.key, err)
+		}
+		if r.file.key != "" && !goodKeyName(r.file.key) {
+			t.Fatalf("key %q", r.file.key)
 		}
 	})
 }
@@ -153,6 +222,39 @@ func FuzzTrustedRoot(f *testing.F) {
 				if found == nil || !slices.ContainsFunc(list, func(i logInstance) bool { return i.ct == ct && i.same(found) && i.end.IsZero() }) {
 					t.Fatalf("key %v is not of a log in use", found)
 				}
+			}
+		}
+	})
+}
+
+// What an ACME server says of a failure ends up in a line of the log.
+func FuzzACMEProblem(f *testing.F) {
+	seeds := fuzz.Seeds(`{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many failed authorizations recently","status":429}`,
+		`{"status":"invalid","identifier":{"type":"dns","value":"sigstore.example.com"},"challenges":[{"type":"tls-alpn-01","status":"invalid","error":{"type":"urn:ietf:params:acme:error:connection","detail":"Connection refused","status":400}}]}`,
+		`{"type":"urn:ietf:params:acme:error:badNonce","detail":"JWS has an invalid anti-replay nonce"}`)
+	parse := func(in []byte) (string, error) { return parseACMEProblem(in), nil }
+	fuzz.Run(f, seeds, parse, func(t *testing.T, in []byte, text string, _ error) {
+		if len(text) > 510 || text != "" && (len(in) > 64<<10 || !bytes.Contains(bytes.ToLower(in), []byte("detail")) && !bytes.Contains(in, []byte(`\u`))) {
+			t.Fatalf("%d bytes make %q", len(in), text)
+		}
+	})
+}
+
+// The list of blocked keys: what is read is what the lines say.
+func FuzzBlockedKeys(f *testing.F) {
+	one, two := strings.Repeat("0a", 32), strings.Repeat("F7", 32)
+	parse := func(in []byte) (map[[32]byte]string, error) {
+		blocked := map[[32]byte]string{}
+		return blocked, parseBlockedKeys(in, blocked)
+	}
+	allow := func(in []byte) int { return 40 * len(in) } // a table of small things
+	fuzz.RunWith(f, fuzz.Options{Allow: allow}, fuzz.Seeds(one+"\n", "# of a device\n"+one+"  # lost\n\n"+two, ""), parse, func(t *testing.T, in []byte, blocked map[[32]byte]string, err error) {
+		if err != nil {
+			return
+		}
+		for hash := range blocked {
+			if !strings.Contains(strings.ToLower(string(in)), fmt.Sprintf("%x", hash)) {
+				t.Errorf("%x is not in the list", hash)
 			}
 		}
 	})

@@ -1,17 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,10 +19,9 @@ import (
 	"github.com/sigstack/sigstack/trust/keys"
 )
 
-// A keyring holds every key that the server signs with, opened once.
+// A keyring holds every key that the server signs with, opened once, but for
+// that of the CA, which may change while the server runs: see chains.
 type keyring struct {
-	chain   *ca.Chain
-	certs   []*x509.Certificate // of the chain, issuing first
 	ctlog   crypto.Signer
 	rekorV1 crypto.Signer
 	tuf     trust.RoleKeys
@@ -69,20 +66,16 @@ func makeKeys(c *Config, now time.Time) (made []string, err error) {
 			}
 		}
 	}
-	chainFile := filepath.Join(dir, caChain)
-	hasChain, err := exists(chainFile)
+	file := filepath.Join(dir, caChain)
+	hasChain, err := exists(file)
 	if err != nil || hasChain || c.Keys.CA != "" || c.CA.Chain != "" {
 		return made, err // the CA is there, or comes from elsewhere as a whole
 	}
-	kind := keys.P384
-	if c.CA.KeyType == "p256" {
-		kind = keys.P256
-	}
-	root, err := create(caRootKey, kind)
+	root, err := create(caRootKey, c.keyKind())
 	if err != nil {
 		return made, err
 	}
-	intermediate, err := create(caKey, kind)
+	intermediate, err := create(caKey, c.keyKind())
 	if err != nil {
 		return made, err
 	}
@@ -90,16 +83,18 @@ func makeKeys(c *Config, now time.Time) (made []string, err error) {
 	if err != nil {
 		return made, err
 	}
-	var text bytes.Buffer
-	for _, cert := range certs {
-		if err := pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}); err != nil {
-			return made, err
-		}
-	}
-	if err := writeFile(chainFile, text.Bytes()); err != nil {
+	if err := writeFile(file, chainFile{certs: certs}.text()); err != nil {
 		return made, err
 	}
-	return append(made, chainFile), nil
+	return append(made, file), nil
+}
+
+// keyKind is the kind of the CA's keys that sigstack makes.
+func (c *Config) keyKind() keys.Kind {
+	if c.CA.KeyType == "p256" {
+		return keys.P256
+	}
+	return keys.P384
 }
 
 func exists(name string) (bool, error) {
@@ -124,12 +119,40 @@ const (
 	issuerKey       = "dev-issuer.pem"
 )
 
-// openKeys opens all keys.
-func openKeys(ctx context.Context, c *Config) (*keyring, error) {
+// openKey opens one key. Of those outside of this process, signatures are observed.
+func openKey(ctx context.Context, uri string, observe func(took time.Duration, err error)) (crypto.Signer, error) {
+	if strings.HasPrefix(uri, "hashivault:") {
+		// The driver heeds no context, and would wait for a server three times a
+		// minute long. What the environment says counts.
+		for name, value := range map[string]string{"VAULT_CLIENT_TIMEOUT": keys.SignTimeout.String(), "VAULT_MAX_RETRIES": "0"} {
+			if _, ok := os.LookupEnv(name); !ok {
+				os.Setenv(name, value)
+			}
+		}
+	}
+	return keys.OpenWith(ctx, uri, keys.Options{Observe: observe, Secrets: driverSecrets()})
+}
+
+// driverSecrets are what the drivers of key stores find in the environment and
+// send to their servers, which may quote it in an error.
+func driverSecrets() (values []string) {
+	for _, name := range []string{
+		"VAULT_TOKEN", "BAO_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+		"AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "AZURE_PASSWORD", "IDENTITY_HEADER",
+	} {
+		if value := os.Getenv(name); value != "" {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// openKeys opens all keys but that of the CA.
+func openKeys(ctx context.Context, c *Config, metrics *keyMetrics) (*keyring, error) {
 	dir := filepath.Join(c.DataDir, "keys")
 	k := &keyring{}
 	open := func(to *crypto.Signer, configured, name string) error {
-		signer, err := keys.Open(ctx, cmp.Or(configured, "file:"+filepath.Join(dir, name)))
+		signer, err := openKey(ctx, cmp.Or(configured, "file:"+filepath.Join(dir, name)), metrics.observe(strings.TrimSuffix(name, ".pem")))
 		if errors.Is(err, fs.ErrNotExist) && configured == "" {
 			if name == tufRootKey {
 				return nil // offline; the repository says so where it needs it
@@ -139,9 +162,7 @@ func openKeys(ctx context.Context, c *Config) (*keyring, error) {
 		*to = signer
 		return err
 	}
-	var issuing crypto.Signer
 	err := errors.Join(
-		open(&issuing, c.Keys.CA, caKey),
 		open(&k.ctlog, c.Keys.CTLog, ctlogKey),
 		open(&k.rekorV1, c.Keys.RekorV1, rekorV1Key),
 		open(&k.tuf.Root, c.Keys.TUFRoot, tufRootKey),
@@ -155,40 +176,7 @@ func openKeys(ctx context.Context, c *Config) (*keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	chainFile := cmp.Or(c.CA.Chain, filepath.Join(dir, caChain))
-	if k.certs, err = readCertificates(chainFile); err != nil {
-		return nil, fmt.Errorf("reading the CA's certificates: %w", err)
-	}
-	if k.chain, err = ca.NewChain(k.certs, issuing); err != nil {
-		return nil, fmt.Errorf("the CA's chain in %s: %w", chainFile, err)
-	}
 	return k, nil
-}
-
-func readCertificates(file string) ([]*x509.Certificate, error) {
-	rest, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	var certs []*x509.Certificate
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("%s: has a PEM block %q, want only CERTIFICATE blocks", file, block.Type)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		certs = append(certs, cert)
-	}
-	if len(certs) == 0 {
-		return nil, fmt.Errorf("%s: has no PEM certificate", file)
-	}
-	return certs, nil
 }
 
 // writeFile writes a new file, whole and durable or not at all.

@@ -44,3 +44,33 @@ func observeLog(r prometheus.Registerer, name string) func(leaves int, took time
 		}
 	}
 }
+
+// keyMetrics are the figures of keys outside of this process, by the key's role.
+type keyMetrics struct {
+	seconds  *prometheus.HistogramVec
+	failures *prometheus.CounterVec
+}
+
+func newKeyMetrics(r prometheus.Registerer) *keyMetrics {
+	m := &keyMetrics{
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "sigstack_key_signature_seconds", Help: "Time for a signature by a key outside of this process, or for its failure.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
+		}, []string{"name"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sigstack_key_signature_failures_total", Help: "Signatures that a key store did not give, or not in time.",
+		}, []string{"name"}),
+	}
+	r.MustRegister(m.seconds, m.failures)
+	return m
+}
+
+// observe returns what the signatures of one key are reported to.
+func (m *keyMetrics) observe(role string) func(took time.Duration, err error) {
+	return func(took time.Duration, err error) {
+		m.seconds.WithLabelValues(role).Observe(took.Seconds())
+		if err != nil {
+			m.failures.WithLabelValues(role).Inc()
+		}
+	}
+}

@@ -13,8 +13,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,8 +30,6 @@ import (
 	"github.com/sigstack/sigstack/api/ops"
 	"github.com/sigstack/sigstack/api/rekorv1"
 	"github.com/sigstack/sigstack/api/tuf"
-	"github.com/sigstack/sigstack/ca"
-	"github.com/sigstack/sigstack/ca/identity"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/ct"
@@ -49,10 +50,11 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !c.Dev && len(c.OIDCIssuers) == 0 {
-				return errors.New("oidc-issuers: none is configured, so no certificate could be issued; name one, or use --dev for a development issuer")
+			if err := c.checkIssuers(); err != nil {
+				return err
 			}
-			return serve(cmd.Context(), &c, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			source := configSource{cmd.Flags().Lookup("config").Value.String(), func() (Config, error) { return loadConfig(cmd) }}
+			return serve(cmd.Context(), &c, source, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	configFlags(cmd)
@@ -62,11 +64,16 @@ func serveCommand() *cobra.Command {
 // A server is the wired stack. Its fields are set once, in the order of serve.
 type server struct {
 	config   *Config
+	first    Config // as it was read at the start
+	source   configSource
 	logger   *slog.Logger
 	metrics  *prometheus.Registry
 	requests *api.Metrics
 	now      func() time.Time
 	keys     *keyring
+
+	keyMetrics *keyMetrics
+	caKey      openedKey // belongs to the start, and then to the watch over the chains
 
 	storage         storage
 	rekorLog, ctLog *openLog
@@ -74,10 +81,16 @@ type server struct {
 	ct              *ct.Log
 	audit           auditLog
 	issuer          *devoidc.Issuer // nil without Dev
-	verifier        *identity.Verifier
-	ca              *ca.CA
 	fulcio          *fulcio.Service
 	trust           repository
+	tls             listenerCertificate    // nil without TLS
+	acme            *acmeCertificate       // tls, where it is that of an ACME server
+	decisions       *prometheus.CounterVec // of the policy
+
+	roots   atomic.Pointer[[]*x509.Certificate] // that the CT log accepts
+	inForce atomic.Pointer[issuing]
+	watches []*watch
+	hangup  chan os.Signal // SIGHUP
 
 	draining atomic.Bool // SIGTERM has come
 
@@ -85,14 +98,21 @@ type server struct {
 }
 
 // serve runs the stack until ctx is done, then drains it.
-func serve(ctx context.Context, c *Config, stdout, stderr io.Writer) (err error) {
+func serve(ctx context.Context, c *Config, source configSource, stdout, stderr io.Writer) (err error) {
 	s := &server{
 		config:  c,
+		first:   *c,
+		source:  source,
 		logger:  slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
 		metrics: newRegistry(),
 		now:     failpoint.Now, // time.Now, but in fault tests
 	}
 	s.requests = api.NewMetrics(s.metrics)
+	// From here on: a signal that comes before anything is watched must not end
+	// the process.
+	s.hangup = make(chan os.Signal, 1)
+	signal.Notify(s.hangup, syscall.SIGHUP)
+	defer signal.Stop(s.hangup)
 	defer func() { err = errors.Join(err, s.close()) }()
 
 	public, err := net.Listen("tcp", c.Listen)
@@ -108,22 +128,40 @@ func serve(ctx context.Context, c *Config, stdout, stderr io.Writer) (err error)
 	if c.URL == "" { // as the address was written, with the port that was taken
 		host, _, _ := net.SplitHostPort(c.Listen)
 		_, port, _ := net.SplitHostPort(public.Addr().String())
-		c.URL = "http://" + net.JoinHostPort(cmp.Or(host, "localhost"), port)
+		c.URL = c.scheme() + "://" + net.JoinHostPort(cmp.Or(host, "localhost"), port)
 	}
 	base, err := url.Parse(c.URL)
 	if err != nil {
 		return err
 	}
 	c.Operator = cmp.Or(c.Operator, base.Hostname())
+	if err := s.openTLS(ctx); err != nil {
+		return fmt.Errorf("the server's certificate: %w", err)
+	}
+	challenges, err := s.listenACME()
+	if err != nil {
+		return err
+	}
+	if challenges != nil {
+		defer challenges.Close()
+	}
 
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	return s.run(ctx, public, private, challenges, stdout)
+}
+
+// open opens everything that is behind the listeners.
+func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openKeys, s.openStorage, s.openRekor, s.openCT, s.openIdentity, s.openCA, s.publishTrust,
+		s.openKeys, s.openIssuer, s.openStorage, s.openRekor, s.openCT, s.openAudit, s.openTrust, s.openCA,
 	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	return s.run(ctx, public, private, stdout)
+	return nil
 }
 
 func (s *server) openKeys(ctx context.Context) (err error) {
@@ -140,8 +178,37 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	if err := syncDir(filepath.Join(s.config.DataDir, "keys")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("syncing the directory of the keys: %w", err)
 	}
-	s.keys, err = openKeys(ctx, s.config)
-	return err
+	s.keyMetrics = newKeyMetrics(s.metrics)
+	if s.keys, err = openKeys(ctx, s.config, s.keyMetrics); err != nil {
+		return err
+	}
+	found, err := readChains(s.config) // before anything is made that would be there for nothing
+	if err != nil {
+		return err
+	}
+	return found.open(ctx, s.config, s.openCAKey)
+}
+
+// openCAKey opens the key of the CA, or returns the one that is open already, if
+// that is what the certificate is about: a session with a key store is not opened
+// anew each time something else in the configuration changes.
+func (s *server) openCAKey(ctx context.Context, uri string, of crypto.PublicKey) (crypto.Signer, error) {
+	if s.caKey.uri == uri {
+		if key, ok := of.(interface{ Equal(crypto.PublicKey) bool }); ok && key.Equal(s.caKey.Public()) {
+			return s.caKey, nil
+		}
+	}
+	signer, err := openKey(ctx, uri, s.keyMetrics.observe("ca"))
+	if err == nil {
+		s.caKey = openedKey{signer, uri}
+	}
+	return signer, err
+}
+
+// An openedKey is a key and where it lies.
+type openedKey struct {
+	crypto.Signer
+	uri string
 }
 
 func (s *server) openStorage(ctx context.Context) (err error) {
@@ -227,79 +294,53 @@ func (s *server) openCT(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("opening the CT log: %w", err)
 	}
-	root := s.keys.certs[len(s.keys.certs)-1]
+	s.roots.Store(&[]*x509.Certificate{})
 	s.ct, err = ct.New(s.ctLog.Log, ct.Config{
 		Signer: s.keys.ctlog,
-		Roots:  func() []*x509.Certificate { return []*x509.Certificate{root} },
+		Roots:  func() []*x509.Certificate { return *s.roots.Load() },
 		Now:    s.now,
 	})
 	return err
 }
 
-// openIdentity wires the verifier of tokens. The development issuer is reached
-// in process: its URL need not be reachable from here.
-func (s *server) openIdentity(context.Context) (err error) {
-	issuers := s.config.issuers()
-	if s.config.Dev {
-		s.issuer, err = devoidc.New(devoidc.Config{BaseURL: s.config.URL, Key: s.keys.issuer, Now: s.now, Log: s.logger})
-		if err != nil {
-			return err
-		}
-		here := inProcess{s.issuer}
-		issuers = append(issuers,
-			identity.Issuer{URL: s.issuer.IssuerURL(), ClientID: "sigstore", Type: "email", Transport: here},
-			identity.Issuer{URL: s.issuer.GitHubIssuerURL(), ClientID: "sigstore", Type: "github-workflow", Transport: here})
+// openIssuer makes the development issuer.
+func (s *server) openIssuer(context.Context) (err error) {
+	if !s.config.Dev {
+		return nil
 	}
-	s.verifier, err = identity.NewVerifier(identity.Config{Issuers: issuers}, identity.Options{Now: s.now})
+	s.issuer, err = devoidc.New(devoidc.Config{BaseURL: s.config.URL, Key: s.keys.issuer, Now: s.now, Log: s.logger})
 	return err
 }
 
-func (s *server) openCA(context.Context) (err error) {
+func (s *server) openAudit(context.Context) (err error) {
 	s.audit, err = s.storage.audit()
 	if err != nil {
 		return err
 	}
 	s.closers = append(s.closers, s.audit.Close)
-	s.ca, err = ca.New(ca.Config{Chain: s.keys.chain, CTLog: s.ct, Audit: auditor{s.audit}, Now: s.now})
-	if err != nil {
-		return err
-	}
-	s.fulcio, err = fulcio.New(fulcio.Config{CA: s.ca, Verifier: s.verifier, Status: api.Status, RequestID: api.RequestID, Panicked: s.requests.Panicked, Logger: s.logger})
-	if err != nil {
-		return err
-	}
-	s.closers = append(s.closers, func() error { s.fulcio.Close(); return nil })
 	return nil
 }
 
-// publishTrust publishes what the server signs with. It comes last, and before
-// anything is served: nothing is ever signed by a key that clients cannot know.
-func (s *server) publishTrust(ctx context.Context) (err error) {
+func (s *server) openTrust(ctx context.Context) (err error) {
 	s.trust, err = s.storage.repository(ctx, s.keys.tuf, trust.Options{Now: s.now, Logger: s.logger})
 	if err != nil {
 		return fmt.Errorf("opening the TUF repository: %w", err)
 	}
-	m := trust.Material{
-		Operator:    s.config.Operator,
-		Authorities: []trust.Authority{{URL: s.config.URL, Chain: s.keys.certs}},
-		CTLogs:      []trust.Log{{URL: s.config.URL, Key: s.ct.PublicKey()}},
-		RekorV1:     []trust.Log{{URL: s.config.URL, Key: s.keys.rekorV1.Public()}},
+	return nil
+}
+
+// openCA publishes what the server signs with, and puts it in force. It comes
+// last, and before anything is served: nothing is ever signed by a key that
+// clients cannot know.
+func (s *server) openCA(ctx context.Context) error {
+	s.decisions = policyDecisions(s.metrics)
+	w := &watch{name: "ca", now: s.now, logger: s.logger, take: s.take}
+	if err := startWatch(ctx, w, s.metrics); err != nil {
+		return err
 	}
-	for _, i := range s.verifier.Issuers() {
-		if i.Type == "email" && !i.IsPattern() { // where a person can log in
-			m.OIDC = append(m.OIDC, i.URL)
-		}
-	}
-	if err := s.trust.Publish(ctx, m); err != nil {
-		return fmt.Errorf("publishing the trust root: %w", err)
-	}
-	for name, key := range map[string]crypto.PublicKey{
-		"ca": s.keys.certs[0].PublicKey, "ctlog": s.ct.PublicKey(), "rekorv1": s.keys.rekorV1.Public(),
-	} {
-		if !s.trust.Contains(key) {
-			return fmt.Errorf("the trust root does not hold the key %q that would sign", name)
-		}
-	}
+	s.watches = append(s.watches, w)
+	s.closers = append(s.closers, func() error { s.fulcio.Close(); return nil })
+	s.metrics.MustRegister(chainMetrics{s})
 	for role := range s.trust.Expiries() {
 		gauge(s.metrics, "sigstack_tuf_expiry_timestamp_seconds", "When the metadata of a TUF role expires.", string(role), func() float64 {
 			return float64(s.trust.Expiries()[role].Unix())
@@ -317,8 +358,11 @@ func (s *server) handler() http.Handler {
 	for _, path := range fulcio.Paths() {
 		mux.Handle(path, s.fulcio.Handler())
 	}
-	entries := rekorv1.New(rekorv1.Config{Log: s.rekor, MaxBody: s.config.Rekor.MaxEntryBytes, Status: api.Status, Logger: s.logger})
-	for _, path := range []string{"/api/v1/log", "/api/v1/log/", "/api/v1/index/retrieve", "/api/v1/index/retrieve/", "/ping"} {
+	entries := rekorv1.New(rekorv1.Config{
+		Log: s.rekor, MaxBody: s.config.Rekor.MaxEntryBytes, Operations: s.config.Rekor.Operations, Kinds: s.config.Rekor.Kinds,
+		Status: api.Status, Logger: s.logger,
+	})
+	for _, path := range rekorv1.Paths() {
 		mux.Handle(path, entries)
 	}
 	mux.Handle("/ct/v1/", ctlog.New(ctlog.Config{Log: s.ct, Status: api.Status, Logger: s.logger}))
@@ -348,20 +392,14 @@ func (s *server) checks() map[string]ops.Check {
 			}
 			return nil
 		},
-		"ca":    s.caReady,
+		"ca":    func(context.Context) error { return s.inForce.Load().ca.Ready() },
 		"audit": s.audit.Ready,
 	}
 }
 
-func (s *server) caReady(context.Context) error {
-	if cert := s.keys.certs[0]; s.now().Add(ca.DefaultLifetime).After(cert.NotAfter) {
-		return fmt.Errorf("the issuing certificate expires at %s", cert.NotAfter.UTC().Format(time.RFC3339))
-	}
-	return nil
-}
-
 // run serves until ctx is done, then says that it is not ready, then drains.
-func (s *server) run(ctx context.Context, public, private net.Listener, stdout io.Writer) error {
+// Listener challenges is nil without tls.acme.http-listen.
+func (s *server) run(ctx context.Context, public, private, challenges net.Listener, stdout io.Writer) error {
 	clients := api.NewServer(s.handler(), s.logger)
 	operators := api.NewServer(ops.New(s.metrics, s.checks()), s.logger)
 
@@ -372,8 +410,28 @@ func (s *server) run(ctx context.Context, public, private net.Listener, stdout i
 	defer ticker.Stop()
 	go func() { renewed <- s.trust.Run(background, ticker.C) }()
 
-	failed := make(chan error, 2)
-	go func() { failed <- clients.Serve(api.Reclaim(public, clients)) }()
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
+	watched := make(chan struct{})
+	go func() { watchFiles(background, look.C, s.hangup, s.watches); close(watched) }()
+	if s.acme != nil {
+		ask := time.NewTicker(lookInterval)
+		defer ask.Stop()
+		go s.acme.run(background, ask.C)
+	}
+
+	failed := make(chan error, 3)
+	if s.tls == nil {
+		go func() { failed <- clients.Serve(api.Reclaim(public, clients)) }()
+	} else {
+		clients.TLSConfig = s.tls.config()
+		go func() { failed <- clients.ServeTLS(api.Reclaim(public, clients), "", "") }()
+	}
+	if challenges != nil {
+		answers := api.NewServer(s.acme.handler(s.requests, s.logger), s.logger)
+		defer answers.Close()
+		go func() { failed <- answers.Serve(api.Reclaim(challenges, answers)) }()
+	}
 	go func() { failed <- operators.Serve(api.Reclaim(private, operators)) }()
 	opsURL := "http://" + private.Addr().String()
 	s.logger.Info("serving", "url", s.config.URL, "ops", opsURL, "data_dir", s.config.DataDir, "version", version())
@@ -404,6 +462,7 @@ func (s *server) run(ctx context.Context, public, private net.Listener, stdout i
 	}
 	stop()
 	<-renewed
+	<-watched
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sigstack/sigstack/api/tuf"
+	"github.com/sigstack/sigstack/storage/audit"
 	"github.com/sigstack/sigstack/storage/mysql"
 	"github.com/sigstack/sigstack/storage/sqlite"
 	"github.com/sigstack/sigstack/tlog"
@@ -44,9 +45,10 @@ type logStore interface {
 	Close() error
 }
 
-// An auditLog keeps a row for each certificate.
+// An auditLog keeps the rows of package audit.
 type auditLog interface {
-	Add(ctx context.Context, at time.Time, serial string, record []byte) error
+	Add(ctx context.Context, row audit.Row) error
+	Note(row audit.Row)
 	Ready(ctx context.Context) error
 	Close() error
 }
@@ -57,6 +59,7 @@ type repository interface {
 	Publish(ctx context.Context, m trust.Material) error
 	Run(ctx context.Context, ticks <-chan time.Time) error
 	Contains(pub crypto.PublicKey) bool
+	Trusts(chain []*x509.Certificate, until time.Time) bool
 	Expiries() map[trust.Role]time.Time
 }
 
@@ -78,7 +81,7 @@ func (f *files) log(_ context.Context, name string, _ crypto.PublicKey) (logStor
 }
 
 func (f *files) audit() (auditLog, error) {
-	return sqlite.OpenAudit(filepath.Join(f.config.DataDir, "audit.db"))
+	return sqlite.OpenAudit(filepath.Join(f.config.DataDir, "audit.db"), f.now)
 }
 
 func (f *files) repository(_ context.Context, roles trust.RoleKeys, opts trust.Options) (repository, error) {

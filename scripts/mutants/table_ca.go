@@ -4,8 +4,8 @@ func identityMutants() []mutant {
 	token := []tests{{pkg: "./ca/identity", run: "^TestTokens$"}}
 	request := []tests{{pkg: "./ca/identity", run: "^TestNoRequestForBadClaims$"}}
 	issuers := []tests{{pkg: "./ca/identity", run: "Issuer|Pattern|Discovery|Down|TLS"}}
-	kinds := []tests{{pkg: "./ca/identity", run: "^TestTokens$|Email|URI|GitHub|IssuerClaim"}}
-	const claims, verifier, provider, tok = "ca/identity/claims.go", "ca/identity/verifier.go", "ca/identity/provider.go", "ca/identity/token.go"
+	kinds := []tests{{pkg: "./ca/identity", run: "^TestTokens$|Email|URI|GitHub|IssuerClaim|Template|Kubernetes|SPIFFE|Username"}}
+	const claims, verifier, provider, tok, templates = "ca/identity/claims.go", "ca/identity/verifier.go", "ca/identity/provider.go", "ca/identity/token.go", "ca/identity/templates.go"
 	const times = "		Now:                  s.now,\n"
 	return []mutant{
 		{"ca/identity/aud-not-checked", "a token for another audience is accepted", []edit{
@@ -89,7 +89,40 @@ func identityMutants() []mutant {
 			{"ca/identity/uri.go", "if u.Scheme+\"://\"+u.Host != i.SubjectDomain || u.User != nil {", "if !strings.HasPrefix(subject, i.SubjectDomain) {"},
 		}, kinds},
 		{"ca/identity/dot-segments", "a repository claim may climb out of its path", []edit{
-			{"ca/identity/github.go", "if want.path && !plainPath(value) {", "if false && want.path {"},
+			{templates, "text != value && !plainPath(text):", "false:"},
+		}, kinds},
+		{"ca/identity/age-not-checked", "a token may be as old as its issuer lets it live", []edit{
+			{claims, "	case maxAge > 0 && now.Sub(issuedAt) > maxAge:\n", "	case false:\n"},
+		}, []tests{{pkg: "./ca/identity", run: "TestMaxTokenAge"}}},
+		{"ca/identity/empty-segment", "a claim of GitHub may have an empty segment", []edit{
+			{"ca/identity/fixed.go", "err != nil || strings.Contains(text, \"//\") {", "err != nil || strings.Contains(text, \"///\") {"},
+		}, kinds},
+		{"ca/identity/constant-overridden", "a claim replaces a constant of the configuration", []edit{
+			{templates, "		case ok && value != \"\" && text != value && !slices.Contains(p.overridable, r.name):\n", "		case false:\n"},
+		}, kinds},
+		{"ca/identity/token-with-signature", "a token with another signature is another token", []edit{
+			{verifier, "sha256.Sum256([]byte(t.signed()))", "sha256.Sum256([]byte(t.raw))"},
+		}, []tests{{pkg: "./ca/identity", run: "TestTokenIsOne"}}},
+		{"ca/identity/one-time-not-handed-on", "the tokens of an issuer with one-time tokens are like others", []edit{
+			{verifier, "Expiry: expiry, OneTime: s.OneTime}", "Expiry: expiry}"},
+		}, []tests{{pkg: "./ca/identity", run: "TestTokenIsOne"}}},
+		{"ca/identity/name-around-nothing", "an empty claim becomes part of a name", []edit{
+			{templates, "		case text == \"\" && (san || !v.alone && !standsIn):\n", "		case false:\n"},
+		}, kinds},
+		{"ca/identity/index-of-nothing", "an absent claim that index asks for becomes part of a text", []edit{
+			{templates, "!(r.optional && v.alone && !san):", "!r.optional:"},
+		}, kinds},
+		{"ca/identity/percent-not-encoded", "two refs share a name", []edit{
+			{templates, "		if san && !v.alone {\n", "		if false {\n"},
+		}, kinds},
+		{"ca/identity/empty-namespace", "a service account may be without a name", []edit{
+			{"ca/identity/kubernetes.go", "		if !objectName(name) {\n", "		if false {\n"},
+		}, kinds},
+		{"ca/identity/other-trust-domain", "a workload may be of another trust domain", []edit{
+			{"ca/identity/spiffe.go", "		if !id.MemberOf(domain) {\n", "		if false {\n"},
+		}, kinds},
+		{"ca/identity/user-of-another-domain", "a user name may bring its domain", []edit{
+			{"ca/identity/username.go", "		if strings.Contains(subject, \"!\") {\n", "		if false {\n"},
 		}, kinds},
 	}
 }
@@ -99,13 +132,13 @@ func caMutants() []mutant {
 	lint := []tests{{pkg: "./ca", run: "TestLints|TestCorrespond"}}
 	key := []tests{{pkg: "./ca", run: "TestVerifyProof|TestParseCSR|TestParsePublicKey|TestWeakKeys|TestCSRBound"}}
 	encoding := []tests{{pkg: "./ca/ext"}}
-	const ext, file, keyFile, lintFile = "ca/ext/ext.go", "ca/issue.go", "ca/key.go", "ca/lint.go"
+	const ext, file, keyFile, lintFile, auditFile = "ca/ext/ext.go", "ca/issue.go", "ca/key.go", "ca/lint.go", "ca/audit.go"
 	return []mutant{
 		{"ca/ext/dropped", "the extension with the token's subject (.24) is missing", []edit{
-			{ext, "		{24, false, \"token subject\", &v.Subject},\n", ""},
+			{ext, "		{24, false, \"token subject\", \"\", &v.Subject},\n", ""},
 		}, encoding},
 		{"ca/ext/encoded-otherwise", "the issuer (.8) is bare bytes instead of a UTF8String", []edit{
-			{ext, "{8, false, \"issuer\", &v.Issuer}", "{8, true, \"issuer\", &v.Issuer}"},
+			{ext, "{8, false, \"issuer\", \"\", &v.Issuer}", "{8, true, \"issuer\", \"\", &v.Issuer}"},
 		}, encoding},
 		{"ca/ext/swapped", "build signer URI and digest have each other's number", []edit{
 			{ext, "{9, false, \"build signer URI\"", "{10, false, \"build signer URI\""},
@@ -142,10 +175,50 @@ func caMutants() []mutant {
 			{"ca/sct.go", "	if f.logID != k.id {", "	if false {"},
 		}, issue},
 		{"ca/audit-failure-ignored", "a certificate is handed out although its audit row was not written", []edit{
-			{file, "		return nil, unavailable(msgAudit, err)\n", "		_ = msgAudit\n"},
+			{file, "		return nil, FailedAudit, unavailable(msgAudit, err)\n", "		_ = msgAudit\n"},
 		}, issue},
+		{"ca/signed-before-recorded", "a precertificate is signed that no row intends", []edit{
+			{auditFile, "	case r.err != nil:\n", "	case false:\n"},
+		}, issue},
+		{"ca/signed-while-recording", "a precertificate is signed while the row that intends it is being written", []edit{
+			{auditFile, "	<-r.done\n	switch {", "	r.row = lateRow{r}\n	switch {"},
+			{auditFile, "// serialText is", "type lateRow struct{ r *recording }\n\nfunc (l lateRow) Issued(ctx context.Context, rec Record) error {\n	<-l.r.done\n	return l.r.row.Issued(ctx, rec)\n}\nfunc (l lateRow) Failed(f Failure) {}\n\n// serialText is"},
+		}, []tests{{pkg: "./ca", run: "TestRecordedBeforeSigned|TestTrouble"}}},
+		{"ca/any-serial-signed", "a TBSCertificate is signed although another serial number is recorded", []edit{
+			{file, "	if r == nil || r.serial.Cmp(t.serial) != 0 {", "	if r == nil {"},
+		}, []tests{{pkg: "./ca", run: "TestLintedSignsOnce"}}},
+		{"ca/other-bytes-signed", "what is signed are not the bytes that were linted", []edit{
+			{file, "	if !bytes.Equal(digest, t.digest) {", "	if false && !bytes.Equal(digest, t.digest) {"},
+		}, []tests{{pkg: "./ca", run: "TestLintedSignsOnce"}}},
+		{"ca/used-token-is-unavailable", "a token that was used is answered as trouble of ours", []edit{
+			{auditFile, "	case errors.Is(r.err, ErrTokenUsed):", "	case false:"},
+		}, []tests{{pkg: "./ca", run: "TestTokenUsed"}}},
+		{"ca/lint-encoding-removed", "the rule for the encodings of .1 to .24 is gone", []edit{
+			{lintFile, "		{\"identity encoding\", lintEncodings},\n", ""},
+		}, lint},
+		{"ca/lint-times-removed", "the rule for the encoding of times is gone", []edit{
+			{lintFile, "		{\"time encoding\", lintTimes},\n", ""},
+		}, lint},
+		{"ca/lint-signature-removed", "the throw-away key's signature is not verified", []edit{
+			{lintFile, "		{\"signature\", lintSignature},\n", ""},
+		}, lint},
+		{"ca/lint-lifetime-removed", "the rule that bounds the lifetime is gone", []edit{
+			{lintFile, "		{\"lifetime\", lintLifetime},\n", ""},
+		}, lint},
+		{"ca/backdated-before-issuer", "a certificate begins before its issuer", []edit{
+			{"ca/chain.go", "	if begin.Before(c.notBefore) && !now.Before(c.notBefore) {", "	if false {"},
+		}, []tests{{pkg: "./ca", run: "TestValidity"}}},
+		{"ca/published-key-accepted", "a key whose private half is published is certified", []edit{
+			{"ca/weakkey.go", "source != \"\" {", "source != \"\" && false {"},
+		}, []tests{{pkg: "./ca", run: "TestSharedKeys"}}},
+		{"ca/blocked-key-accepted", "a key on the block list is certified", []edit{
+			{file, "	if why, ok := c.blocked[keyHash]; ok {", "	if why, ok := c.blocked[keyHash]; ok && false {"},
+		}, []tests{{pkg: "./ca", run: "TestBlockedKeys"}}},
+		{"ca/own-key-accepted", "a key of the CA itself is certified", []edit{
+			{"ca/ca.go", "	for _, chain := range c.bundle {\n		for _, cert := range chain {\n			c.blocked", "	for _, chain := range c.bundle[:0] {\n		for _, cert := range chain {\n			c.blocked"},
+		}, []tests{{pkg: "./ca", run: "TestBlockedKeys"}}},
 		{"ca/signature-not-verified", "the signature of a certificate is not verified before it is handed out", []edit{
-			{file, "		err = c.chain.signed(leaf)\n", "		err = nil\n"},
+			{file, "		err = c.chain.signed(finalTBS, signature)\n", "		_ = signature\n"},
 		}, issue},
 		{"ca/lifetime", "a certificate lives an hour longer", []edit{
 			{file, "		notAfter:  now.Add(c.lifetime),", "		notAfter:  now.Add(c.lifetime + time.Hour),"},

@@ -5,7 +5,7 @@ package main
 
 func mutants() []mutant {
 	var all []mutant
-	for _, part := range [][]mutant{logMutants(), storageMutants(), diskMutants(), rekorMutants(), ctMutants(), fsckMutants(), identityMutants(), caMutants(), entryMutants(), apiMutants(), trustMutants(), cmdMutants()} {
+	for _, part := range [][]mutant{logMutants(), storageMutants(), databaseMutants(), diskMutants(), rekorMutants(), ctMutants(), fsckMutants(), identityMutants(), caMutants(), policyMutants(), entryMutants(), archiveMutants(), apiMutants(), trustMutants(), cmdMutants(), reloadMutants()} {
 		all = append(all, part...)
 	}
 	return all
@@ -146,9 +146,57 @@ func suite(name string) []tests {
 	return []tests{{pkg: "./storage/sqlite", run: "TestConformance/^" + name + "$"}}
 }
 
+func databaseMutants() []mutant {
+	one := func(run string) []tests { return []tests{{pkg: "./storage/mysql", run: run}} }
+	const add, conn, lease = "storage/mysql/append.go", "storage/mysql/conn.go", "storage/mysql/tuf.go"
+	return []mutant{
+		{"storage/mysql/outcome-not-asked", "a batch that a lost COMMIT may have stored is given up", []edit{
+			{add, "maxFailures = 2\n", "maxFailures = 1\n"},
+		}, one("TestLostCommit")},
+		{"storage/mysql/late-cut-not-asked", "an attempt that was cut after a second is taken for one that the server did not answer", []edit{
+			{"storage/mysql/reach.go", " && a.waited.Load()\n", "\n"},
+		}, one("TestLostCommit|TestVain")},
+		{"storage/mysql/conflict-is-failure", "having waited for a lock of another transaction counts as a connection that was lost", []edit{
+			{add, " || tried.conflict.Load() || ", " || "},
+		}, one("TestLostTransaction")},
+		{"storage/mysql/duplicate-wrong-index", "a duplicate is answered with the index after its own", []edit{
+			{add, "uint64(index.Int64), integrated.Int64", "uint64(index.Int64)+1, integrated.Int64"},
+		}, one("TestConformance/.*Duplicates")},
+		{"storage/mysql/duplicate-unmarked", "a leaf that somebody else has queued is answered as ours", []edit{
+			{add, "b.first[id] != i || p.queued != b.queue+int64(i),", "b.first[id] != i,"},
+		}, one("TestConformance/.*Duplicates")},
+		{"storage/mysql/order-of-hashes", "the leaves of a batch have one queue timestamp", []edit{
+			{add, "leaf, at := b.leaves[i], b.queue+int64(i)", "leaf, at := b.leaves[i], b.queue"},
+		}, one("TestOrder")},
+		{"storage/mysql/rival-overtaken", "an entry may be older than one that another sequencer put before it", []edit{
+			{add, "root.TreeSize > tx.q.size && root.TimestampNanos > uint64(tx.q.at)", "false"},
+		}, one("TestRivalClocks")},
+		{"storage/mysql/shrunk-tree", "a tree that is smaller than it was is added to", []edit{
+			{add, "if root.TreeSize < tx.q.size {", "if false {"},
+			{add, "if t.head.Size < was {", "if false && was > 0 {"},
+		}, one("TestShrunkTree")},
+		{"storage/mysql/commit-ignored", "what COMMIT answers is ignored", []edit{
+			{conn, "	_, err := t.conn.ExecContext(context.Background(), how, nil)\n	return err\n", "	_, _ = t.conn.ExecContext(context.Background(), how, nil)\n	return nil\n"},
+		}, one("TestLostCommit")},
+		{"storage/mysql/lease-not-kept", "the lease of the TUF repository ends while it is needed", []edit{
+			{lease, "		ok, err := l.take(until)\n", "		ok, err := true, error(nil)\n		_ = until\n"},
+		}, one("TestTUF")},
+		{"storage/mysql/lease-of-another", "the lease is taken from whoever has it", []edit{
+			{lease, "until <= UNIX_TIMESTAMP() OR holder = ?", "TRUE OR holder = ?"},
+		}, one("TestTUF")},
+		{"storage/mysql/lease-not-given-back", "the lease is left to end by itself", []edit{
+			{lease, "	l.giveBack(ctx)\n", ""},
+		}, one("TestTUF")},
+		{"storage/mysql/version-not-compared", "files are replaced over what another replica has published", []edit{
+			{lease, "SET version = version + 1 WHERE name = ? AND version = ?\", tufLease, version)", "SET version = version + 1 WHERE name = ?\", tufLease)"},
+		}, one("TestTUF")},
+	}
+}
+
 func storageMutants() []mutant {
 	failure := []tests{{pkg: "./storage/sqlite", run: "TestFailedAppend"}}
-	const store, audit = "storage/sqlite/store.go", "storage/sqlite/audit.go"
+	const store, audit, place = "storage/sqlite/store.go", "storage/sqlite/audit.go", "storage/audit/place.go"
+	audits := []tests{{pkg: "./storage/sqlite", run: "TestAudit$"}}
 	return []mutant{
 		{"storage/sqlite/answer-before-commit", "Append answers and commits afterwards", []edit{
 			{store, "	defer tx.Rollback()\n", ""},
@@ -180,7 +228,7 @@ func storageMutants() []mutant {
 			{store, "		now = t.head.Time\n", "		_ = behind\n"},
 		}, suite("Clock")},
 		{"storage/sqlite/search-key-of-duplicate", "a duplicate adds its search keys", []edit{
-			{store, "			placed[i].Time, placed[i].Dup = time.Unix(0, was).UTC(), true\n", "			placed[i].Time, placed[i].Dup = time.Unix(0, was).UTC(), true\n			for _, key := range leaf.Keys {\n				tx.Stmt(s.search[1]).Exec(key, hash[:])\n			}\n"},
+			{store, "			placed[i].Time, placed[i].Dup = time.Unix(0, was).UTC(), true\n", "			placed[i].Time, placed[i].Dup = time.Unix(0, was).UTC(), true\n			for _, key := range leaf.Keys {\n				tx.Stmt(s.search[1]).Exec(key, 0, hash[:])\n			}\n"},
 		}, suite("SearchKeys")},
 		{"storage/sqlite/search-keys-dropped", "search keys are not stored", []edit{
 			{store, "range slices.Chunk(leaf.Keys, maxKeysStmt) {", "range slices.Chunk(leaf.Keys[:0], maxKeysStmt) {"},
@@ -190,15 +238,53 @@ func storageMutants() []mutant {
 		}, suite("Sizes")},
 		{"storage/sqlite/audit-before-commit", "an audit row is answered before it is committed", []edit{
 			{audit, "	if err := tx.Commit(); err != nil {\n		return err\n	}\n", "	time.AfterFunc(20*time.Millisecond, func() { tx.Commit() })\n"},
-			{audit, "	defer tx.Rollback()\n", ""},
-			{audit, "	\"database/sql\"\n", "	\"database/sql\"\n	\"time\"\n"},
+			{audit, "	defer tx.Rollback()\n	ledger,", "	ledger,"},
 		}, []tests{{pkg: "./storage/sqlite", run: "TestAudit"}}},
-		{"storage/sqlite/audit-error-shared", "a row that was refused is answered as written", []edit{
-			{audit, "			row.Err = audit.ErrSerial\n", ""},
+		{"storage/audit/error-shared", "a row that was refused is answered as written", []edit{
+			{place, "		if row.Err = l.check(row); row.Err != nil {\n", "		if l.check(row) != nil {\n"},
+		}, audits},
+		{"storage/audit/serial-twice", "a serial number may be intended again", []edit{
+			{place, "	if len(there) > 0 {\n		return ErrSerial\n	}\n	if c", "	if c"},
+		}, audits},
+		{"storage/audit/issued-without-intent", "a certificate is issued that nothing intended", []edit{
+			{place, "		case len(there) == 0 || there[0].Kind != Intended:\n			return ErrNotIntended\n", ""},
+		}, audits},
+		{"storage/audit/two-outcomes", "a serial number is issued and has failed", []edit{
+			{place, "		case len(there) > 1:\n			return ErrSerial\n", ""},
+		}, audits},
+		{"storage/audit/token-for-two-keys", "a token that is good for one key is good for another one", []edit{
+			{place, "ok && key != c.Key {", "ok && false && key != c.Key {"},
+		}, audits},
+		{"storage/audit/retry-refused", "a token is refused when a client tries again with the same key", []edit{
+			{place, "ok && key != c.Key {", "ok && key[0] <= c.Key[0] {"},
+		}, audits},
+		{"storage/audit/claim-kept", "the claim of a token is never removed", []edit{
+			{"storage/audit/row.go", "return now.Add(-grace).Unix()", "return now.Add(-1000 * grace).Unix()"},
+		}, audits},
+		{"storage/audit/claim-removed-early", "the claim of a token is removed before the token has expired", []edit{
+			{"storage/audit/row.go", "return now.Add(-grace).Unix()", "return now.Add(grace).Unix()"},
+		}, audits},
+		{"storage/audit/chain-without-time", "the time of an audit row is not in the chain", []edit{
+			{"storage/audit/row.go", "uint64(r.At.UnixNano())", "uint64(0)"},
+		}, []tests{{pkg: "./storage/audit", run: "TestChain"}}},
+		{"storage/audit/chain-without-lengths", "two rows that are cut otherwise have one hash", []edit{
+			{"storage/audit/row.go", "		b = binary.BigEndian.AppendUint32(b, uint32(len(field)))", "		_ = uint32(len(field))"},
+		}, []tests{{pkg: "./storage/audit", run: "TestChain"}}},
+		{"storage/sqlite/audit-head-not-kept", "the chain begins anew with each batch", []edit{
+			{audit, "Exec(ledger.Seq, ledger.Head[:])", "Exec(ledger.Seq, make([]byte, 32))"},
 		}, []tests{{pkg: "./storage/sqlite", run: "TestAudit"}}},
 		{"storage/audit/answered-before-commit", "audit rows are answered while they are being committed", []edit{
 			{"storage/audit/audit.go", "		err := q.commit(batch)\n", "		var err error\n		go q.commit(batch)\n"},
 		}, []tests{{pkg: "./storage/sqlite", run: "TestAudit"}}},
+		{"storage/sqlite/imported-key-twice", "a search key that is there is imported once more", []edit{
+			{store, "AND at = coalesce((SELECT idx FROM entry WHERE id = ?2 AND hash IS NULL), (SELECT idx FROM entry WHERE hash = ?2), 0))`", "AND at = 0)`"},
+		}, suite("Import")},
+		{"storage/sqlite/log-never-anew", "the write-ahead log grows for as long as somebody writes", []edit{
+			{"storage/sqlite/wal.go", "	if w.nearly.Swap(false) {\n", "	if false {\n"},
+		}, []tests{{pkg: "./storage/sqlite", run: "TestWriteAheadLog"}}},
+		{"storage/sqlite/log-not-copied", "the write-ahead log is not copied into the database", []edit{
+			{"storage/sqlite/wal.go", "		case w.due <- struct{}{}:\n", ""},
+		}, []tests{{pkg: "./storage/sqlite", run: "TestWriteAheadLog"}}},
 		{"storage/sqlite/file-readable", "the database can be read by every user of the machine", []edit{
 			{"storage/sqlite/db.go", "os.O_RDWR|os.O_CREATE, 0o600)", "os.O_RDWR|os.O_CREATE, 0o644)"},
 		}, []tests{{pkg: "./storage/sqlite", run: "TestFiles"}}},
@@ -252,11 +338,14 @@ func rekorMutants() []mutant {
 	rekor := []tests{{pkg: "./tlog/rekor"}}
 	const entry = "tlog/rekor/entry.go"
 	return []mutant{
+		{"tlog/rekor/one-spelling-found", "the hash of a key is found in the spelling that is stored only", []edit{
+			{"tlog/rekor/search.go", "	if err != nil || !ok {", "	if err != nil || ok || !ok {"},
+		}, []tests{{pkg: "./tlog/rekor", run: "TestSearch"}}},
 		{"tlog/rekor/set-over-another-body", "the SET signs a body without its last byte", []edit{
 			{entry, "b = base64.StdEncoding.AppendEncode(b, e.Body)", "b = base64.StdEncoding.AppendEncode(b, e.Body[:len(e.Body)-1])"},
 		}, rekor},
-		{"tlog/rekor/set-over-another-index", "the SET signs the size of the tree as the index", []edit{
-			{entry, "b = strconv.AppendUint(b, e.LogIndex, 10)", "b = strconv.AppendUint(b, e.Proof.Size, 10)"},
+		{"tlog/rekor/set-over-another-index", "the SET signs the next index", []edit{
+			{entry, "b = strconv.AppendUint(b, e.LogIndex, 10)", "b = strconv.AppendUint(b, e.LogIndex+1, 10)"},
 		}, rekor},
 		{"tlog/rekor/set-over-another-time", "the SET signs the next second", []edit{
 			{entry, "b = strconv.AppendInt(b, e.IntegratedTime, 10)", "b = strconv.AppendInt(b, e.IntegratedTime+1, 10)"},
@@ -269,10 +358,16 @@ func rekorMutants() []mutant {
 			{entry, "	\"crypto/ecdsa\"\n", ""},
 		}, rekor},
 		{"tlog/rekor/time-of-the-question", "the integrated time is that of the tree, not of the entry", []edit{
-			{entry, "IntegratedTime: e.Time.Unix(),", "IntegratedTime: tree.Time.Unix(),"},
+			{entry, "	out := *e\n", "	out := *e\n	out.IntegratedTime = tree.Time.Unix()\n"},
 		}, rekor},
 		{"tlog/rekor/proof-of-an-older-tree", "an entry is proven in the tree before the one beside it", []edit{
 			{entry, "proof, err := tree.Inclusion(ctx, index, tree.Size)", "proof, err := tree.Inclusion(ctx, index, max(index+1, tree.Size-1))"},
+		}, rekor},
+		{"tlog/rekor/recent-without-bound", "every entry that was ever read is remembered", []edit{
+			{"tlog/rekor/recent.go", "	if r.size+cost > r.most {\n", "	if false {\n"},
+		}, rekor},
+		{"tlog/rekor/recent-not-remembered", "an entry is signed anew each time it is read", []edit{
+			{entry, "	l.recent.put(out)\n", ""},
 		}, rekor},
 		{"tlog/rekor/duplicate-accepted", "a duplicate is answered as a new entry", []edit{
 			{entry, "	if in.Dup {\n", "	if false {\n"},
@@ -292,6 +387,9 @@ func ctMutants() []mutant {
 		}, ct},
 		{"tlog/ct/sct-before-entry", "an SCT is given while the entry is being stored", []edit{
 			{file, "	in, err := l.log.Add(ctx, tlog.Leaf{Value: value, Extra: joinExtra(sig, extra), ID: id})\n", "	go l.log.Add(ctx, tlog.Leaf{Value: value, Extra: joinExtra(sig, extra), ID: id})\n	in := new(tlog.Included)\n"},
+		}, ct},
+		{"tlog/ct/refused-issuer-remembered", "issuers of a path that is refused are remembered", []edit{
+			{chain, "		path = append(path, c)\n", "		path = append(path, c)\n		l.links.remember(path[i:])\n"},
 		}, ct},
 		{"tlog/ct/resubmission-signed-again", "a resubmission gets a new signature", []edit{
 			{file, "	return SCT{LogID: l.id, Timestamp: was.Timestamp, Signature: sig}.Bytes(), nil", "	if sig, err = l.sign(stored[0].Value); err != nil {\n		return nil, err\n	}\n	return SCT{LogID: l.id, Timestamp: was.Timestamp, Signature: sig}.Bytes(), nil"},
@@ -332,7 +430,8 @@ func ctMutants() []mutant {
 
 func fsckMutants() []mutant {
 	fsck := []tests{{pkg: "./tlog/fsck"}}
-	const rekor, dir = "tlog/fsck/rekor.go", "tlog/fsck/dir.go"
+	const rekor, dir, auditFile = "tlog/fsck/rekor.go", "tlog/fsck/dir.go", "tlog/fsck/audit.go"
+	audits := []tests{{pkg: "./test/faults", run: "^TestAuditVerify$/^sqlite$"}}
 	return []mutant{
 		{"tlog/fsck/roots-not-compared", "the checker does not compare roots", []edit{
 			{"tlog/fsck/fold.go", "if !bytes.Equal(e.root[:], root) {", "if false && !bytes.Equal(e.root[:], root) {"},
@@ -356,6 +455,27 @@ func fsckMutants() []mutant {
 		{"tlog/fsck/memory-not-compared", "the checker does not compare the second memory", []edit{
 			{dir, "	for _, cp := range states {\n", "	for _, cp := range states[:0] {\n"},
 		}, fsck},
+		{"tlog/fsck/audit-chain-not-compared", "the checker does not compare the hashes of audit rows", []edit{
+			{auditFile, "		if !bytes.Equal(hash, c.report.Head[:]) {", "		if false && !bytes.Equal(hash, c.report.Head[:]) {"},
+		}, audits},
+		{"tlog/fsck/audit-gap", "the checker does not notice that an audit row is missing", []edit{
+			{auditFile, "		if seq != last+1 {", "		if false {"},
+		}, audits},
+		{"tlog/fsck/audit-head-not-compared", "the checker does not look at the head of the audit log", []edit{
+			{auditFile, "	if headSeq != last || !bytes.Equal(head, c.report.Head[:]) {", "	if false {"},
+		}, audits},
+		{"tlog/fsck/audit-noted-head", "the checker does not look for a head that was noted", []edit{
+			{auditFile, "		c.heads[h] = true\n", "		_ = h\n"},
+		}, audits},
+		{"tlog/fsck/audit-issued-not-logged", "the checker does not look for issued certificates in the CT log", []edit{
+			{auditFile, "		if s.leaf == nil {", "		if s != nil {"},
+		}, audits},
+		{"tlog/fsck/audit-signed-not-intended", "the checker does not look for the intent of a precertificate", []edit{
+			{auditFile, "		if cert.late || !c.issuers[cert.issuer] {", "		if cert != nil {"},
+		}, audits},
+		{"tlog/fsck/audit-rows-not-compared", "the checker does not compare what was intended with what was issued", []edit{
+			{auditFile, "		if was.what != r.what() {", "		if false {"},
+		}, audits},
 		{"tlog/fsck/scts-not-verified", "the checker does not verify the SCTs that a CT log has stored", []edit{
 			{dir, "if verifySigned(c.key.pub, e.value, e.extra[2:n]) {", "if true {"},
 		}, fsck},

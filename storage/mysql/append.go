@@ -150,15 +150,15 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		return nil, tlog.Head{}, fmt.Errorf("%w by %v", tlog.ErrClock, behind)
 	}
 	b := newBatch(leaves, now)
-	began := time.Now()
-	next, err := s.integrate(ctx, b, t, now, b.queue+int64(len(leaves)), s.rows(b, b.sorted))
+	trying, tried := newAttempt(ctx)
+	next, err := s.integrate(trying, b, t, now, b.queue+int64(len(leaves)), s.rows(b, b.sorted))
 	for conflicts, failures := 0, 0; err != nil; {
-		if isError(err, errDuplicate, errDeadlock, errLockTimeout) || errors.Is(err, errConflict) {
+		if isConflict(err) || tried.conflict.Load() || errors.Is(err, errConflict) {
 			conflicts++
 		} else {
 			failures++
 		}
-		if conflicts == maxConflicts || failures == maxFailures || ctx.Err() != nil || inVain(err, began) {
+		if conflicts == maxConflicts || failures == maxFailures || ctx.Err() != nil || tried.vain(err) {
 			return nil, tlog.Head{}, err
 		}
 		was := t.head.Size
@@ -172,18 +172,11 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 			// Not an ErrClock: some leaves may be queued.
 			return nil, tlog.Head{}, fmt.Errorf("the clock is behind another sequencer's by %v", t.head.Time.Sub(now))
 		}
-		began = time.Now()
-		next, err = s.add(ctx, b, t, now)
+		trying, tried = newAttempt(ctx)
+		next, err = s.add(trying, b, t, now)
 	}
 	s.tip = next
 	return b.placed(), next.head, nil
-}
-
-// inVain says whether an attempt ended because the server did not answer. What
-// became of it is not asked then: by the time of a second silence nobody would
-// wait any more. Whoever submits the same again finds out.
-func inVain(err error, began time.Time) bool {
-	return Unreachable(err) && time.Since(began) >= time.Second
 }
 
 // add takes a batch, of which the database may have some, as far as it is not in

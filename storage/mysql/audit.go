@@ -1,8 +1,12 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -17,9 +21,9 @@ const (
 	auditPath = "mysql/audit/rows" // for failpoints
 )
 
-// An Audit is the audit log of the CA: one row for each certificate, whichever
-// replica issued it. It is safe for concurrent use; rows that arrive while a
-// transaction is being written go into the next one together.
+// An Audit is the audit log of the CA, as package audit describes it, whichever
+// replica issued a certificate. It is safe for concurrent use; rows that arrive
+// while a transaction is being written go into the next one together.
 type Audit struct {
 	*audit.Queue
 	db *DB
@@ -32,87 +36,53 @@ func (d *DB) Audit() *Audit {
 	return a
 }
 
-// commit writes a batch. A row whose serial is known gets an error of its own.
-// When another replica took a serial in between, or the connection was lost,
-// it looks at what is there and goes on: a row that is there word for word
-// after a commit whose outcome is unknown is ours.
+// commit writes a batch. A row that cannot be placed gets an error of its own.
+// When another replica was in the way, or the connection was lost, it looks at
+// what is there and goes on: a row that is there word for word after a commit
+// whose outcome is unknown is ours.
 func (a *Audit) commit(batch []*audit.Row) error {
 	if err := failpoint.Hit(failpoint.AuditRecord, auditPath); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var rows []*audit.Row
-	first := map[string]bool{}
-	for _, row := range batch {
-		if first[row.Serial] {
-			row.Err = audit.ErrSerial
-			continue
-		}
-		first[row.Serial] = true
-		rows = append(rows, row)
-	}
 	var conflicts, failures int
 	for unknown := false; ; {
-		began := time.Now()
-		err := a.insert(ctx, rows, unknown)
+		trying, tried := newAttempt(ctx)
+		err := a.place(trying, batch, unknown)
 		if err == nil {
 			return failpoint.Hit(failpoint.AuditCommitted, auditPath)
 		}
-		if isError(err, errDuplicate, errDeadlock, errLockTimeout) {
+		if isConflict(err) {
 			conflicts++
 		} else {
 			failures++
 			unknown = true
 		}
-		if conflicts == maxConflicts || failures == maxFailures || inVain(err, began) {
+		if conflicts == maxConflicts || failures == maxFailures || tried.vain(err) {
 			return err
 		}
 	}
 }
 
-// insert writes the rows that are not there, in one transaction.
-func (a *Audit) insert(ctx context.Context, rows []*audit.Row, unknown bool) error {
+// place writes the rows that are to be written, in one transaction. It takes four
+// round trips.
+func (a *Audit) place(ctx context.Context, batch []*audit.Row, unknown bool) error {
 	tx, err := a.db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	serials := make([]any, len(rows))
-	for i, row := range rows {
-		serials[i] = []byte(row.Serial)
-	}
-	found, err := tx.QueryContext(ctx, "SELECT serial, time, record FROM sigstack_audit WHERE serial IN (?"+strings.Repeat(",?", len(rows)-1)+")", serials...)
+	ledger, err := a.ledger(ctx, tx, batch, unknown)
 	if err != nil {
-		return fmt.Errorf("looking up serials: %w", err)
+		return fmt.Errorf("reading the audit log: %w", err)
 	}
-	defer found.Close()
-	there := map[string]audit.Row{}
-	for found.Next() {
-		var serial string
-		var nanos int64
-		var record []byte
-		if err := found.Scan(&serial, &nanos, &record); err != nil {
-			return err
-		}
-		there[serial] = audit.Row{At: time.Unix(0, nanos), Record: record}
-	}
-	if err := found.Err(); err != nil {
-		return fmt.Errorf("looking up serials: %w", err)
-	}
-	var args []any
-	for _, row := range rows {
-		was, ok := there[row.Serial]
-		if !ok {
-			args = append(args, row.At.UnixNano(), []byte(row.Serial), row.Record)
-		} else if !unknown || !was.At.Equal(row.At) || string(was.Record) != string(row.Record) {
-			row.Err = audit.ErrSerial
-		}
-	}
-	if len(args) == 0 {
+	seq := ledger.Seq
+	placed, claims := ledger.Place(batch)
+	if len(placed) == 0 {
 		return nil
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO sigstack_audit (time, serial, record) VALUES (?,?,?)"+strings.Repeat(",(?,?,?)", len(args)/3-1), args...); err != nil {
+	if err := writeAudit(ctx, tx, seq, placed, claims); err != nil {
 		return fmt.Errorf("inserting audit rows: %w", err)
 	}
 	if err := failpoint.Hit(failpoint.AuditCommit, auditPath); err != nil {
@@ -124,15 +94,118 @@ func (a *Audit) insert(ctx context.Context, rows []*audit.Row, unknown bool) err
 	return nil
 }
 
+// ledger locks the head, so that no replica writes rows until the end of the
+// transaction, and reads what decides about a batch.
+func (a *Audit) ledger(ctx context.Context, tx *sql.Tx, batch []*audit.Row, unknown bool) (*audit.Ledger, error) {
+	record := "''" // of use only where it is compared
+	if unknown {
+		record = "record"
+	}
+	serials, tokens := make([]any, 0, len(batch)), []any{[]byte{}} // no list is empty
+	for _, row := range batch {
+		serials = append(serials, []byte(row.Serial))
+		if c := row.Claim; c != nil {
+			tokens = append(tokens, c.Token[:])
+		}
+	}
+	found, err := tx.QueryContext(ctx, "SELECT seq, hash FROM sigstack_audit_head FOR UPDATE;"+
+		"SELECT serial, kind, time, "+record+" FROM sigstack_audit_row WHERE serial IN ("+questions(len(serials))+") ORDER BY seq;"+
+		"SELECT hash, spki FROM sigstack_token WHERE hash IN ("+questions(len(tokens))+")", append(serials, tokens...)...)
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	l := &audit.Ledger{Rows: map[string][]*audit.Row{}, Claims: map[[32]byte][32]byte{}, Unknown: unknown}
+	heads := 0
+	for ; found.Next(); heads++ {
+		var hash []byte
+		if err := found.Scan(&l.Seq, &hash); err != nil {
+			return nil, err
+		}
+		if l.Head, err = auditHash(hash); err != nil {
+			return nil, err
+		}
+	}
+	if heads != 1 || !found.NextResultSet() {
+		return nil, cmp.Or(found.Err(), fmt.Errorf("it has %d heads", heads))
+	}
+	for found.Next() {
+		row := &audit.Row{}
+		var nanos int64
+		if err := found.Scan(&row.Serial, &row.Kind, &nanos, &row.Record); err != nil {
+			return nil, err
+		}
+		row.At = time.Unix(0, nanos)
+		l.Rows[row.Serial] = append(l.Rows[row.Serial], row)
+	}
+	if !found.NextResultSet() {
+		return nil, cmp.Or(found.Err(), errors.New("the server did not say which tokens were used"))
+	}
+	for found.Next() {
+		var token, key []byte
+		if err := found.Scan(&token, &key); err != nil {
+			return nil, err
+		}
+		c, err := claimOf(token, key)
+		if err != nil {
+			return nil, err
+		}
+		l.Claims[c.Token] = c.Key
+	}
+	return l, found.Err()
+}
+
+// questions is a list of n question marks.
+func questions(n int) string { return "?" + strings.Repeat(",?", n-1) }
+
+func auditHash(b []byte) (audit.Hash, error) {
+	if len(b) != len(audit.Hash{}) {
+		return audit.Hash{}, fmt.Errorf("it has a hash of %d bytes", len(b))
+	}
+	return audit.Hash(b), nil
+}
+
+func claimOf(token, key []byte) (c audit.Claim, err error) {
+	if len(token) != len(c.Token) || len(key) != len(c.Key) {
+		return c, fmt.Errorf("a claim of a token has hashes of %d and %d bytes", len(token), len(key))
+	}
+	c.Token, c.Key = [32]byte(token), [32]byte(key)
+	return c, nil
+}
+
+// writeAudit writes rows behind seq, the head and claims, and forgets claims that
+// have expired: statements that go to the server together.
+func writeAudit(ctx context.Context, tx *sql.Tx, seq int64, placed []*audit.Row, claims []*audit.Claim) error {
+	last := placed[len(placed)-1]
+	text := "INSERT INTO sigstack_audit_row (seq, time, kind, serial, record, hash) VALUES (?,?,?,?,?,?)" + strings.Repeat(",(?,?,?,?,?,?)", len(placed)-1) +
+		";UPDATE sigstack_audit_head SET seq = ?, hash = ?"
+	var args []any
+	for i, row := range placed {
+		args = append(args, seq+1+int64(i), row.At.UnixNano(), []byte(row.Kind), []byte(row.Serial), row.Record, row.Hash[:])
+	}
+	args = append(args, seq+int64(len(placed)), last.Hash[:])
+	if len(claims) > 0 {
+		text += ";INSERT INTO sigstack_token (hash, spki, expiry) VALUES (?,?,?)" + strings.Repeat(",(?,?,?)", len(claims)-1) +
+			";DELETE FROM sigstack_token WHERE expiry < ? ORDER BY expiry LIMIT ?"
+		for _, c := range claims {
+			args = append(args, c.Token[:], c.Key[:], c.Expiry)
+		}
+		args = append(args, audit.Expired(last.At), audit.MaxForget)
+	}
+	_, err := tx.ExecContext(ctx, text, args...)
+	return err
+}
+
 // Ready says whether the rows can be read.
 func (a *Audit) Ready(ctx context.Context) error {
 	var n int64
-	return a.db.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM sigstack_audit LIMIT 1) t").Scan(&n)
+	return a.db.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM (SELECT 1 FROM sigstack_audit_row LIMIT 1) t").Scan(&n)
 }
 
-// Records calls f with each record, oldest first, until f returns an error.
-func (a *Audit) Records(ctx context.Context, f func(at time.Time, serial string, record []byte) error) error {
-	for seq := int64(0); ; {
+// Records calls f with each row, in the order of the chain, until f returns an
+// error.
+func (a *Audit) Records(ctx context.Context, f func(audit.Row) error) error {
+	for seq := int64(math.MinInt64); ; {
 		n, err := a.page(ctx, &seq, f)
 		if err != nil || n < auditPage {
 			return err
@@ -141,24 +214,68 @@ func (a *Audit) Records(ctx context.Context, f func(at time.Time, serial string,
 }
 
 // page calls f with the rows after seq, and moves seq.
-func (a *Audit) page(ctx context.Context, seq *int64, f func(at time.Time, serial string, record []byte) error) (n int, err error) {
-	rows, err := a.db.read.QueryContext(ctx, "SELECT seq, time, serial, record FROM sigstack_audit WHERE seq > ? ORDER BY seq LIMIT ?", *seq, auditPage)
+func (a *Audit) page(ctx context.Context, seq *int64, f func(audit.Row) error) (n int, err error) {
+	rows, err := a.db.read.QueryContext(ctx, "SELECT seq, time, kind, serial, record, hash FROM sigstack_audit_row WHERE seq > ? ORDER BY seq LIMIT ?", *seq, auditPage)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
 	for ; rows.Next(); n++ {
+		var row audit.Row
 		var nanos int64
-		var serial string
-		var record []byte
-		if err := rows.Scan(seq, &nanos, &serial, &record); err != nil {
+		var hash []byte
+		if err := rows.Scan(seq, &nanos, &row.Kind, &row.Serial, &row.Record, &hash); err != nil {
 			return n, err
 		}
-		if err := f(time.Unix(0, nanos).UTC(), serial, record); err != nil {
+		row.At = time.Unix(0, nanos).UTC()
+		if row.Hash, err = auditHash(hash); err != nil {
+			return n, fmt.Errorf("audit row %d: %w", *seq, err)
+		}
+		if err := f(row); err != nil {
 			return n, err
 		}
 	}
 	return n, rows.Err()
+}
+
+// Claims calls f with each claim of a token, in the order of the tokens' hashes,
+// until f returns an error.
+func (a *Audit) Claims(ctx context.Context, f func(audit.Claim) error) error {
+	rows, err := a.db.read.QueryContext(ctx, "SELECT hash, spki, expiry FROM sigstack_token ORDER BY hash")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var token, key []byte
+		var expiry int64
+		if err := rows.Scan(&token, &key, &expiry); err != nil {
+			return err
+		}
+		c, err := claimOf(token, key)
+		if err != nil {
+			return err
+		}
+		c.Expiry = expiry
+		if err := f(c); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// ImportClaims adds claims that another storage has, in one transaction. One that
+// is there already stays.
+func (a *Audit) ImportClaims(ctx context.Context, claims []audit.Claim) error {
+	if len(claims) == 0 {
+		return nil
+	}
+	var args []any
+	for _, c := range claims {
+		args = append(args, c.Token[:], c.Key[:], c.Expiry)
+	}
+	_, err := a.db.write.ExecContext(ctx, "INSERT IGNORE INTO sigstack_token (hash, spki, expiry) VALUES (?,?,?)"+strings.Repeat(",(?,?,?)", len(claims)-1), args...)
+	return err
 }
 
 // Close ends the goroutine that writes. A row that waits is answered with an

@@ -94,7 +94,8 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 func (c *connector) connect(ctx context.Context) (driver.Conn, error) {
-	inner, err := c.Connector.Connect(ctx)
+	var l *line
+	inner, err := c.Connector.Connect(context.WithValue(ctx, lineKey{}, &l))
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (c *connector) connect(ctx context.Context) (driver.Conn, error) {
 		inner.Close()
 		return nil, fmt.Errorf("setting up a connection: %w", err)
 	}
-	return &conn{full, c.reach, c.reach.now()}, nil
+	return &conn{full, c.reach, l, c.reach.now()}, nil
 }
 
 // synchronize has a node of a Galera cluster answer no statement before it has
@@ -163,6 +164,7 @@ type fullConn interface {
 type conn struct {
 	fullConn
 	reach  *reach
+	line   *line
 	rested int64 // when it went idle, by the clock of reach
 }
 
@@ -177,6 +179,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	if c.rested < c.reach.silent.Load() {
 		return driver.ErrBadConn
 	}
+	c.line.use.Store(attemptOf(ctx)) // what it is taken from the pool for
 	return c.fullConn.ResetSession(ctx)
 }
 
@@ -197,28 +200,49 @@ func opening(ctx context.Context, requests []request) context.Context {
 
 // BeginTx begins a transaction.
 func (c *conn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+	c.line.use.Store(attemptOf(ctx)) // the pool may have made it for somebody else
 	requests, _ := ctx.Value(openingKey{}).([]request)
 	if len(requests) == 0 {
-		return c.fullConn.BeginTx(ctx, options)
+		tx, err := c.fullConn.BeginTx(ctx, options)
+		return tx, c.note(err)
 	}
 	prefix := "START TRANSACTION;"
 	for _, r := range requests {
-		if _, err := c.fullConn.ExecContext(ctx, prefix+r.text, r.args); err != nil {
+		if _, err := c.ExecContext(ctx, prefix+r.text, r.args); err != nil {
 			if err == driver.ErrSkip {
 				err = errTooLong
 			}
-			if (&transaction{c.fullConn}).Rollback() != nil {
+			if (&transaction{c}).Rollback() != nil {
 				c.fullConn.Close()
 			}
 			return nil, err
 		}
 		prefix = ""
 	}
-	return &transaction{c.fullConn}, nil
+	return &transaction{c}, nil
+}
+
+func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	result, err := c.fullConn.ExecContext(ctx, query, args)
+	return result, c.note(err)
+}
+
+func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	rows, err := c.fullConn.QueryContext(ctx, query, args)
+	return rows, c.note(err)
+}
+
+// note has the attempt that the connection is used for know of an error, and
+// returns it.
+func (c *conn) note(err error) error {
+	if err != nil && err != driver.ErrSkip {
+		c.line.use.Load().note(err)
+	}
+	return err
 }
 
 // A transaction is one that a connection has begun.
-type transaction struct{ conn fullConn }
+type transaction struct{ conn *conn }
 
 func (t *transaction) Commit() error   { return t.end("COMMIT") }
 func (t *transaction) Rollback() error { return t.end("ROLLBACK") }
@@ -229,7 +253,7 @@ func (t *transaction) end(how string) error {
 }
 
 func (c *conn) PrepareContext(_ context.Context, query string) (driver.Stmt, error) {
-	return &stmt{c.fullConn, query}, nil
+	return &stmt{c, query}, nil
 }
 
 func (c *conn) Prepare(query string) (driver.Stmt, error) {
@@ -238,7 +262,7 @@ func (c *conn) Prepare(query string) (driver.Stmt, error) {
 
 // A stmt is a statement that is sent as text each time.
 type stmt struct {
-	conn  fullConn
+	conn  *conn
 	query string
 }
 
@@ -303,6 +327,9 @@ func isError(err error, numbers ...uint16) bool {
 	}
 	return false
 }
+
+// isConflict says whether an error means that somebody else was in the way.
+func isConflict(err error) bool { return isError(err, errDuplicate, errDeadlock, errLockTimeout) }
 
 // Unreachable says whether an error is one of the way to the server, or of a
 // server that is starting or stopping, alone, or takes no more connections, and

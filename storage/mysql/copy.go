@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"strings"
@@ -209,10 +210,34 @@ func (s *Store) Records(ctx context.Context, begin uint64, most int) ([]tlog.Rec
 	return records, rows.Err()
 }
 
-// SearchKeys returns the search keys after one, at most so many, in the order of
-// name and hash. Those of a leaf that is queued, and in no tree yet, are none of
-// the log's.
-func (s *Store) SearchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error) {
+// searchPage is how many search keys are read at once.
+const searchPage = 1000
+
+// SearchKeys returns all search keys in the order of name and hash. Those of a leaf
+// that is queued, and in no tree yet, are none of the log's.
+func (s *Store) SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error] {
+	return func(yield func(tlog.SearchKey, error) bool) {
+		for after := (tlog.SearchKey{}); ; {
+			keys, err := s.searchKeys(ctx, after, searchPage)
+			if err != nil {
+				yield(tlog.SearchKey{}, err)
+				return
+			}
+			if len(keys) == 0 {
+				return
+			}
+			for _, k := range keys {
+				if !yield(k, nil) {
+					return
+				}
+			}
+			after = keys[len(keys)-1]
+		}
+	}
+}
+
+// searchKeys returns the search keys after one, at most so many.
+func (s *Store) searchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error) {
 	name := []byte(after.Name)
 	// An EXISTS would become a join that starts at the leaves.
 	rows, err := s.db.read.QueryContext(ctx, `SELECT k.name, k.hash FROM sigstack_search k FORCE INDEX (PRIMARY)

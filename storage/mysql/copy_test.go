@@ -154,7 +154,7 @@ func TestSearchKeysOfQueue(t *testing.T) {
 	if err := s.Enqueue(ctx, []tlog.Leaf{{Value: []byte("b"), Keys: []string{"both", "b"}}}); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := s.SearchKeys(ctx, tlog.SearchKey{}, 9)
+	keys, err := s.SearchPage(ctx, tlog.SearchKey{}, 9)
 	if err != nil || len(keys) != 2 || keys[0].Name != "a" || keys[1].Name != "both" || keys[1].Hash != tlog.LeafHash([]byte("a")) {
 		t.Errorf("%+v, %v", keys, err)
 	}

@@ -21,3 +21,8 @@ func (s *Store) Enqueue(ctx context.Context, leaves []tlog.Leaf) error {
 	b := newBatch(leaves, s.db.now())
 	return s.enqueue(ctx, b, b.missing())
 }
+
+// SearchPage returns the search keys after one, at most so many.
+func (s *Store) SearchPage(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error) {
+	return s.searchKeys(ctx, after, most)
+}

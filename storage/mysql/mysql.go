@@ -84,6 +84,16 @@ func OpenPatiently(ctx context.Context, dsn string, now func() time.Time, logger
 	return open(ctx, dsn, patience, now, logger)
 }
 
+// Connect returns connections to a database for whoever reads it with statements of
+// its own. Nothing of it is looked at or changed.
+func Connect(dsn string, logger *slog.Logger) (*sql.DB, error) {
+	c, err := newConnector(dsn, patience, logger)
+	if err != nil {
+		return nil, fmt.Errorf("opening database: %w", err)
+	}
+	return connect(c, 2), nil
+}
+
 func open(ctx context.Context, dsn string, timeout time.Duration, now func() time.Time, logger *slog.Logger) (*DB, error) {
 	trillianOnce.Do(func() {
 		log.InitMetrics(nil)

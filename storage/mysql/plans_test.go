@@ -83,7 +83,7 @@ func checkRowsRead(t *testing.T, db *sql.DB, s *mysql.Store, size int) {
 		{"Tile", 30, func() error { _, err := s.Tile(ctx, 0, 40, 256); return err }},
 		{"Entries", 40, func() error { _, err := s.Entries(ctx, 7000, 7010); return err }},
 		{"Records", 40, func() error { _, err := s.Records(ctx, 7000, 10); return err }},
-		{"SearchKeys", 60, func() error { _, err := s.SearchKeys(ctx, tlog.SearchKey{Name: "key 5"}, 10); return err }},
+		{"SearchKeys", 60, func() error { _, err := s.SearchPage(ctx, tlog.SearchKey{Name: "key 5"}, 10); return err }},
 		{"Append of one known", 20, func() error { _, _, err := s.Append(ctx, batch(123, 1)); return err }},
 		{"Append of one", 20, func() error { _, _, err := s.Append(ctx, batch(size, 1)); return err }},
 		{"Append of 64", 64 * 4, func() error { _, _, err := s.Append(ctx, batch(size+1, 64)); return err }},

@@ -69,6 +69,54 @@ func (r *reach) now() int64 { return int64(time.Since(r.start)) }
 // answer.
 func (r *reach) away() bool { return r.silent.Load() > r.heard.Load() }
 
+// An attempt is what is tried over one connection, or over several one after the
+// other, and what became of that.
+type attempt struct {
+	began    time.Time
+	waited   atomic.Bool // a connection that was used for it has waited in vain
+	conflict atomic.Bool // its last error says that somebody else was in the way
+}
+
+type attemptKey struct{}
+
+// newAttempt returns an attempt, and the context that says so to connections.
+func newAttempt(ctx context.Context) (context.Context, *attempt) {
+	a := &attempt{began: time.Now()}
+	return context.WithValue(ctx, attemptKey{}, a), a
+}
+
+// attemptOf is the attempt that a context belongs to, or nil.
+func attemptOf(ctx context.Context) *attempt {
+	a, _ := ctx.Value(attemptKey{}).(*attempt)
+	return a
+}
+
+// inVain takes note of a connection that has waited for nothing. It may be called
+// with nil.
+func (a *attempt) inVain() {
+	if a != nil {
+		a.waited.Store(true)
+	}
+}
+
+// note takes note of an error as the driver has it: Trillian makes text of some. It
+// may be called with nil.
+func (a *attempt) note(err error) {
+	if a != nil {
+		a.conflict.Store(isConflict(err))
+	}
+}
+
+// vain says whether an attempt ended because the server did not answer it. What
+// became of it is not asked then: by the time of a second silence nobody would
+// wait any more. Whoever submits the same again finds out.
+//
+// An attempt whose connection was cut is another thing, however long it took, and
+// whoever else waited in vain meanwhile: the server may be there at once.
+func (a *attempt) vain(err error) bool {
+	return Unreachable(err) && time.Since(a.began) >= time.Second && a.waited.Load()
+}
+
 // inVain takes note of a connection that has waited for nothing.
 func (r *reach) inVain() {
 	if since := r.now() - int64(silence); since > r.heard.Load() {
@@ -80,9 +128,17 @@ func (r *reach) inVain() {
 func (r *reach) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if err != nil {
+		if e := net.Error(nil); errors.As(err, &e) && e.Timeout() {
+			attemptOf(ctx).inVain()
+		}
 		return nil, err
 	}
-	return &line{c, r}, nil
+	l := &line{Conn: c, reach: r}
+	l.use.Store(attemptOf(ctx))
+	if made, ok := ctx.Value(lineKey{}).(**line); ok {
+		*made = l
+	}
+	return l, nil
 }
 
 // admit returns when a connection may be made: at once, where nothing is known
@@ -162,6 +218,16 @@ func (r *reach) tried(ctx context.Context, err error) {
 type line struct {
 	net.Conn
 	reach *reach
+	use   atomic.Pointer[attempt] // what it is used for now; may hold nil
+}
+
+// lineKey is for a **line in the context of a connection that is made: the line
+// that it gets.
+type lineKey struct{}
+
+func (l *line) inVain() {
+	l.reach.inVain()
+	l.use.Load().inVain()
 }
 
 func (l *line) Read(b []byte) (int, error) {
@@ -169,7 +235,7 @@ func (l *line) Read(b []byte) (int, error) {
 	if n > 0 {
 		l.reach.heard.Store(l.reach.now())
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
-		l.reach.inVain()
+		l.inVain()
 	}
 	return n, err
 }
@@ -177,7 +243,7 @@ func (l *line) Read(b []byte) (int, error) {
 func (l *line) Write(b []byte) (int, error) {
 	n, err := l.Conn.Write(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		l.reach.inVain()
+		l.inVain()
 	}
 	return n, err
 }

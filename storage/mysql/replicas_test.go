@@ -224,6 +224,61 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestRivalClocks lets replicas append by turns whose clocks differ: no entry is
+// older than the one before it. Where the clocks differ by less than the queue
+// timestamps of a batch (1,000 ns), the tree heads alone would not show it.
+func TestRivalClocks(t *testing.T) {
+	for _, skew := range []time.Duration{tlog.MaxClockStep / 2, tlog.MaxBatchLeaves / 2} {
+		dsn := slow(harness.SharedMariaDB(t).NewDatabase(t))
+		now := time.Now()
+		at := func(skew time.Duration) func() time.Time { return func() time.Time { return now.Add(skew) } }
+		stores := []*mysql.Store{
+			openLog(t, openDB(t, dsn, at(0)), "rekorv2"),
+			openLog(t, openDB(t, dsn, at(skew)), "rekorv2"),
+		}
+		entries := 0
+		for n := range 6 {
+			batch := make([]tlog.Leaf, []int{tlog.MaxBatchLeaves, 1}[n%2])
+			for i := range batch {
+				batch[i] = leaf(entries)
+				entries++
+			}
+			now = now.Add(tlog.MaxBatchLeaves / 10)
+			if _, _, err := stores[n%2].Append(t.Context(), batch); err != nil {
+				t.Fatal(err)
+			}
+		}
+		checkWhole(t, stores[0], uint64(entries), nil)
+	}
+}
+
+// TestShrunkTree takes the last entries away from under a replica, as the
+// restoring of a backup does. It adds nothing to what is left.
+func TestShrunkTree(t *testing.T) {
+	dsn := slow(harness.SharedMariaDB(t).NewDatabase(t))
+	s, db := openLog(t, openDB(t, dsn, time.Now), "rekorv2"), raw(t, dsn)
+	for n := range 5 {
+		if _, _, err := s.Append(t.Context(), []tlog.Leaf{leaf(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, statement := range []string{
+		"DELETE FROM TreeHead WHERE TreeSize > 3",
+		"DELETE FROM SequencedLeafData WHERE SequenceNumber >= 3",
+		"DELETE FROM Subtree WHERE SubtreeRevision > 0",
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if placed, head, err := s.Append(t.Context(), []tlog.Leaf{leaf(5)}); err == nil || !strings.Contains(err.Error(), "had size 5, and has size 3") {
+		t.Errorf("added at %v of a tree of size %d: %v", placed, head.Size, err)
+	}
+	if n := table(t, db, "SELECT MAX(TreeSize) FROM TreeHead")[0]; n != "[{3 true}]" {
+		t.Errorf("the tree has size %s now", n)
+	}
+}
+
 // TestLargest appends the largest batches, in bytes that have to be escaped, in
 // leaves and in search keys.
 func TestLargest(t *testing.T) {
@@ -280,16 +335,18 @@ func TestLostCommit(t *testing.T) {
 		for _, c := range []struct {
 			batch []tlog.Leaf
 			cut   int
+			late  time.Duration // the cut comes so much later, as where a machine stands still
 		}{
-			{[]tlog.Leaf{leaf(1), leaf(2)}, 1},          // the one that there is
-			{[]tlog.Leaf{leaf(1), leaf(2), leaf(0)}, 1}, // that of the queue
-			{[]tlog.Leaf{leaf(1), leaf(2), leaf(0)}, 2}, // that of the tree
+			{[]tlog.Leaf{leaf(1), leaf(2)}, 1, 0},          // the one that there is
+			{[]tlog.Leaf{leaf(1), leaf(2), leaf(0)}, 1, 0}, // that of the queue
+			{[]tlog.Leaf{leaf(1), leaf(2), leaf(0)}, 2, 0}, // that of the tree
+			{[]tlog.Leaf{leaf(1), leaf(2)}, 1, 1100 * time.Millisecond},
 		} {
 			batch, cut := c.batch, c.cut
-			t.Run(fmt.Sprintf("direction=%d/leaves=%d/commit=%d", at, len(batch), cut), func(t *testing.T) {
+			t.Run(fmt.Sprintf("direction=%d/leaves=%d/commit=%d/late=%v", at, len(batch), cut, c.late), func(t *testing.T) {
 				dsn := server.NewDatabase(t)
 				proxy := harness.NewProxy(t, server.Addr)
-				s := openLog(t, openDB(t, strings.Replace(dsn, server.Addr, proxy.Addr, 1), time.Now), "ct")
+				s := openLog(t, openDB(t, slow(strings.Replace(dsn, server.Addr, proxy.Addr, 1)), time.Now), "ct")
 				if _, _, err := s.Append(t.Context(), []tlog.Leaf{leaf(0)}); err != nil {
 					t.Fatal(err)
 				}
@@ -305,6 +362,7 @@ func TestLostCommit(t *testing.T) {
 					}
 					if cutting && d == at {
 						cutting = false
+						time.Sleep(c.late)
 						return harness.Cut
 					}
 					return harness.Pass

@@ -3,14 +3,41 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"math"
+	"time"
+
+	"github.com/sigstack/sigstack/storage/audit"
 )
+
+// A step is a part of a migration. It is told with which version of the schema
+// the database was opened, 0 for a new one.
+type step func(ctx context.Context, d *DB, c *sql.Conn, opened int) error
 
 // migrations lead from each version of the schema to the next: the first from
 // nothing to version 1. A server commits every statement that changes a schema,
 // so that a migration may be cut off after each: it is repeated whole, and each
-// statement does nothing where it was done before.
-var migrations = [][]string{{
+// step does nothing where it was done before.
+func migrations() [][]step {
+	return [][]step{
+		statements(version1[:]),
+		append(statements(version2[:]), setAside, chainAudit),
+	}
+}
+
+func statements(texts []string) (steps []step) {
+	for _, text := range texts {
+		steps = append(steps, func(ctx context.Context, _ *DB, c *sql.Conn, _ int) error {
+			_, err := c.ExecContext(ctx, text)
+			return err
+		})
+	}
+	return steps
+}
+
+// version1 makes the tables of Trillian, and ours.
+var version1 = [...]string{
 	// Trillian's tables, as its module has them. Where they exist already, in
 	// the database of a Trillian, they are left alone.
 	`CREATE TABLE IF NOT EXISTS Trees (
@@ -121,7 +148,132 @@ var migrations = [][]string{{
 		until   BIGINT NOT NULL,        -- seconds since 1970, by the server's clock
 		version BIGINT NOT NULL         -- counts what was done
 	)`,
-}}
+}
+
+// version2 makes the rows of package audit, the head of their chain, and the
+// claims of tokens. Those of version 1 are brought along by setAside and
+// chainAudit.
+var version2 = [...]string{
+	`CREATE TABLE IF NOT EXISTS sigstack_audit_row ( -- two rows for each certificate
+		seq    BIGINT NOT NULL PRIMARY KEY, -- the order of the chain
+		time   BIGINT NOT NULL,
+		kind   VARBINARY(16) NOT NULL,
+		serial VARBINARY(64) NOT NULL,      -- lower-case hex
+		record MEDIUMBLOB NOT NULL,         -- JSON
+		hash   BINARY(32) NOT NULL,         -- of the chain
+		UNIQUE KEY serial_kind (serial, kind)
+	)`,
+	`CREATE TABLE IF NOT EXISTS sigstack_audit_head ( -- one row: the last one of the chain
+		one  INTEGER NOT NULL PRIMARY KEY,
+		seq  BIGINT NOT NULL,
+		hash BINARY(32) NOT NULL
+	)`,
+	`INSERT IGNORE INTO sigstack_audit_head VALUES (1, 0, REPEAT(X'00', 32))`,
+	`CREATE TABLE IF NOT EXISTS sigstack_token ( -- a token that is good for one key
+		hash   BINARY(32) NOT NULL PRIMARY KEY,
+		spki   BINARY(32) NOT NULL, -- SHA-256 of the SubjectPublicKeyInfo of the key
+		expiry BIGINT NOT NULL,     -- of the token, in seconds since 1970
+		KEY expiry (expiry)
+	)`,
+}
+
+// setAside gives the rows of version 1 another name, so that a replica of that
+// version that still runs writes no more of them: it answers 503 from here on.
+func setAside(ctx context.Context, _ *DB, c *sql.Conn, _ int) error {
+	var there int
+	if err := c.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'sigstack_audit'").Scan(&there); err != nil || there == 0 {
+		return err
+	}
+	_, err := c.ExecContext(ctx, "RENAME TABLE sigstack_audit TO sigstack_audit_1")
+	return err
+}
+
+// chainAudit brings the rows that were set aside into the chain, a page in each
+// transaction, and then drops their table. In a database that is new there are
+// none.
+func chainAudit(ctx context.Context, d *DB, c *sql.Conn, opened int) error {
+	var there int
+	if err := c.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'sigstack_audit_1'").Scan(&there); err != nil || there == 0 {
+		return err
+	}
+	// What was cut off goes on behind the last row that it had brought along.
+	last := int64(math.MinInt64)
+	err := c.QueryRowContext(ctx, `SELECT o.seq FROM sigstack_audit_row n JOIN sigstack_audit_1 o ON o.serial = n.serial
+		WHERE n.kind = 'recorded' ORDER BY n.seq DESC LIMIT 1`).Scan(&last)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	for {
+		rows, err := oldAudit(ctx, c, &last)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			break
+		}
+		if err := chainRows(ctx, c, rows); err != nil {
+			return err
+		}
+	}
+	var marked int
+	if err := c.QueryRowContext(ctx, "SELECT COUNT(*) FROM sigstack_audit_row WHERE serial = '' AND kind = 'migrated'").Scan(&marked); err != nil {
+		return err
+	}
+	if opened > 0 && marked == 0 {
+		if err := chainRows(ctx, c, []*audit.Row{{At: d.now(), Kind: audit.Migrated, Record: []byte("{}")}}); err != nil {
+			return err
+		}
+	}
+	_, err = c.ExecContext(ctx, "DROP TABLE sigstack_audit_1")
+	return err
+}
+
+// oldAudit returns as many rows of version 1 behind one as a transaction takes,
+// and moves it.
+func oldAudit(ctx context.Context, c *sql.Conn, last *int64) ([]*audit.Row, error) {
+	found, err := c.QueryContext(ctx, "SELECT seq, time, serial, record FROM sigstack_audit_1 WHERE seq > ? ORDER BY seq LIMIT ?", *last, auditPage)
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	var rows []*audit.Row
+	for found.Next() {
+		var nanos int64
+		row := &audit.Row{Kind: audit.Recorded}
+		if err := found.Scan(last, &nanos, &row.Serial, &row.Record); err != nil {
+			return nil, err
+		}
+		row.At = time.Unix(0, nanos)
+		rows = append(rows, row)
+	}
+	return rows, found.Err()
+}
+
+// chainRows places rows that are known not to be there, in one transaction. The
+// lock of the schema keeps everybody else away.
+func chainRows(ctx context.Context, c *sql.Conn, rows []*audit.Row) error {
+	tx, err := c.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	ledger := audit.Ledger{Rows: map[string][]*audit.Row{}}
+	var hash []byte
+	if err := tx.QueryRowContext(ctx, "SELECT seq, hash FROM sigstack_audit_head FOR UPDATE").Scan(&ledger.Seq, &hash); err != nil {
+		return err
+	}
+	if ledger.Head, err = auditHash(hash); err != nil {
+		return err
+	}
+	seq := ledger.Seq
+	if placed, _ := ledger.Place(rows); len(placed) != len(rows) {
+		return fmt.Errorf("%d of %d audit rows can be brought along", len(placed), len(rows))
+	}
+	if err := writeAudit(ctx, tx, seq, rows, nil); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
 
 // lockName is the lock under which schema and trees are made. Locks belong to
 // the whole server, so the database is in the name.
@@ -159,8 +311,8 @@ func version(ctx context.Context, q querier) (int, error) {
 	if isError(err, errNoTable) {
 		return 0, nil
 	}
-	if err == nil && v > len(migrations) {
-		err = fmt.Errorf("schema version %d was written by a newer sigstack; this one knows version %d", v, len(migrations))
+	if err == nil && v > len(migrations()) {
+		err = fmt.Errorf("schema version %d was written by a newer sigstack; this one knows version %d", v, len(migrations()))
 	}
 	return v, err
 }
@@ -168,7 +320,7 @@ func version(ctx context.Context, q querier) (int, error) {
 // migrate brings the schema to the version of this binary. Where it is there
 // already, no right to change a schema is needed.
 func (d *DB) migrate(ctx context.Context) error {
-	if v, err := version(ctx, d.write); err != nil || v == len(migrations) {
+	if v, err := version(ctx, d.write); err != nil || v == len(migrations()) {
 		return err
 	}
 	return d.locked(ctx, func(c *sql.Conn) error {
@@ -179,9 +331,9 @@ func (d *DB) migrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for ; v < len(migrations); v++ {
-			for _, statement := range migrations[v] {
-				if _, err := c.ExecContext(ctx, statement); err != nil {
+		for opened, all := v, migrations(); v < len(all); v++ {
+			for _, do := range all[v] {
+				if err := do(ctx, d, c, opened); err != nil {
 					return fmt.Errorf("migrating the schema to version %d: %w", v+1, err)
 				}
 			}

@@ -45,7 +45,7 @@ func TestTUF(t *testing.T) {
 		t.Fatalf("version %d, %v", v, err)
 	}
 	want(b, first, 1)
-	if _, err := b.Replace(ctx, map[string][]byte{"x": nil}, 0); err == nil {
+	if _, err := b.Replace(ctx, map[string][]byte{"x": {}}, 0); err == nil {
 		t.Error("files that another replica has replaced are replaced")
 	}
 	want(a, first, 1)
@@ -119,6 +119,9 @@ func TestTUF(t *testing.T) {
 	}
 	if err := a.Exclusive(ctx, nothing); err != nil {
 		t.Error(err)
+	}
+	if until := table(t, db, "SELECT until FROM sigstack_lease")[0]; until != "[{0 true}]" {
+		t.Errorf("a lease that is not needed any more ends at %s", until)
 	}
 }
 

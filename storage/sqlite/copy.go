@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -20,7 +20,7 @@ import (
 // what would write to it returns an error of SQLite. Nobody else may write to it
 // meanwhile.
 func OpenReadOnly(path string) (*Store, error) {
-	d, err := openReadOnly(path)
+	d, err := openReadOnly(path, logSchema().version())
 	if err != nil {
 		return nil, fmt.Errorf("opening log store: %w", err)
 	}
@@ -34,14 +34,14 @@ func OpenReadOnly(path string) (*Store, error) {
 
 // OpenAuditReadOnly does the same with an audit log.
 func OpenAuditReadOnly(path string) (*Audit, error) {
-	d, err := openReadOnly(path)
+	d, err := openReadOnly(path, auditSchema(time.Now).version())
 	if err != nil {
 		return nil, fmt.Errorf("opening audit log: %w", err)
 	}
 	return newAudit(d, path)
 }
 
-func openReadOnly(path string) (*db, error) {
+func openReadOnly(path string, want int) (*db, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
@@ -63,8 +63,11 @@ func openReadOnly(path string) (*db, error) {
 	}
 	var version int
 	err = d.read.QueryRow("PRAGMA user_version").Scan(&version)
-	if err == nil && version != schemaVersion {
-		err = fmt.Errorf("it has schema version %d; this sigstack reads version %d", version, schemaVersion)
+	switch {
+	case err == nil && version > want:
+		err = fmt.Errorf("it has schema version %d; this sigstack reads version %d", version, want)
+	case err == nil && version < want:
+		err = fmt.Errorf("it has schema version %d; this sigstack reads version %d, to which a start of its server brings it", version, want)
 	}
 	if err != nil {
 		d.close()
@@ -124,28 +127,35 @@ func (s *Store) Records(ctx context.Context, begin uint64, most int) ([]tlog.Rec
 	return records, rows.Err()
 }
 
-// SearchKeys returns the search keys after one, at most so many, in the order of
-// name and hash.
-func (s *Store) SearchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error) {
-	rows, err := s.db.read.QueryContext(ctx, "SELECT key, hash FROM search WHERE (key, hash) > (?, ?) ORDER BY key, hash LIMIT ?", after.Name, after.Hash[:], most)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var keys []tlog.SearchKey
-	for rows.Next() {
-		var k tlog.SearchKey
-		var hash []byte
-		if err := rows.Scan(&k.Name, &hash); err != nil {
-			return nil, err
+// SearchKeys returns all search keys in the order of name and hash.
+func (s *Store) SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error] {
+	return func(yield func(tlog.SearchKey, error) bool) {
+		rows, err := s.db.read.QueryContext(ctx, "SELECT key, hash FROM search ORDER BY key, hash")
+		if err != nil {
+			yield(tlog.SearchKey{}, err)
+			return
 		}
-		if len(hash) != tlog.HashSize {
-			return nil, fmt.Errorf("search key %q with a hash of %d bytes", k.Name, len(hash))
+		defer rows.Close()
+		for rows.Next() {
+			var k tlog.SearchKey
+			var hash []byte
+			err := rows.Scan(&k.Name, &hash)
+			if err == nil && len(hash) != tlog.HashSize {
+				err = fmt.Errorf("search key %q with a hash of %d bytes", k.Name, len(hash))
+			}
+			if err != nil {
+				yield(k, err)
+				return
+			}
+			k.Hash = tlog.Hash(hash)
+			if !yield(k, nil) {
+				return
+			}
 		}
-		k.Hash = tlog.Hash(hash)
-		keys = append(keys, k)
+		if err := rows.Err(); err != nil {
+			yield(tlog.SearchKey{}, err)
+		}
 	}
-	return keys, rows.Err()
 }
 
 // Import adds records that another Store has, as they are, in one transaction.
@@ -184,6 +194,11 @@ func (s *Store) Import(ctx context.Context, records []tlog.Record) (tlog.Head, e
 	if err := tx.Commit(); err != nil {
 		return tlog.Head{}, fmt.Errorf("committing: %w", err)
 	}
+	var bytes int64
+	for _, r := range records {
+		bytes += rowBytes + int64(len(r.Value)+len(r.Extra))
+	}
+	s.db.wrote(bytes)
 	if err := failpoint.Hit(failpoint.Committed, s.path); err != nil {
 		return tlog.Head{}, err
 	}
@@ -238,14 +253,15 @@ func (s *Store) ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) err
 		return err
 	}
 	defer tx.Rollback()
-	for some := range slices.Chunk(keys, maxKeysStmt) {
-		args := make([]any, 0, 2*maxKeysStmt)
-		for _, k := range some {
-			args = append(args, k.Name, k.Hash[:])
-		}
-		if _, err := tx.Stmt(s.search[len(some)]).Exec(args...); err != nil {
+	importKey := tx.Stmt(s.importKey)
+	for _, k := range keys {
+		if _, err := importKey.Exec(k.Name, k.Hash[:]); err != nil {
 			return fmt.Errorf("inserting search keys: %w", err)
 		}
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	s.db.wrote(int64(len(keys)) * 256) // they come in order: many a page
+	return nil
 }

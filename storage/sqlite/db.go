@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -15,20 +16,16 @@ import (
 // maxReaders bounds the connections that read beside the one that writes.
 const maxReaders = 8
 
-// walPages is after how many pages the write-ahead log is copied into the
-// database: pages that every batch changes (the head, the last tile) are then
-// copied once for many batches. 4,096 pages are 16 MiB.
-const walPages = "_pragma=wal_autocheckpoint(4096)"
-
 // A db is an open database file: one connection that writes, and readers that
 // never wait for it (WAL).
 type db struct {
 	write, read *sql.DB
+	wal         *walCopier // nil where nothing is written
 }
 
-// openDB opens a database file, or makes it with the given schema. Every
+// openDB opens a database file, or makes it, with the given schema. Every
 // commit is synced to the disk before it returns (synchronous=FULL).
-func openDB(path, schema string) (*db, error) {
+func openDB(path string, s schema) (*db, error) {
 	// SQLite would make a missing file readable by everybody.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -39,16 +36,20 @@ func openDB(path, schema string) (*db, error) {
 		return nil, err
 	}
 	d := &db{}
-	if d.write, err = connect(path, 1, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)", walPages); err != nil {
+	if d.write, err = connect(path, 1, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)", "_pragma=wal_autocheckpoint(0)"); err != nil {
 		return nil, err
 	}
 	if d.read, err = connect(path, maxReaders, "_pragma=query_only(true)"); err != nil {
-		d.write.Close()
+		d.close()
 		return nil, err
 	}
-	if err := d.migrate(schema); err != nil {
+	if err := d.migrate(s); err != nil {
 		d.close()
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if d.wal, err = newWALCopier(path); err != nil {
+		d.close()
+		return nil, err
 	}
 	// The write-ahead log exists now, until the last connection is closed. SQLite
 	// syncs its name too, but takes no notice of a failure.
@@ -75,8 +76,8 @@ func connect(path string, conns int, params ...string) (*sql.DB, error) {
 	return c, nil
 }
 
-// migrate brings the schema to schemaVersion, in one transaction.
-func (d *db) migrate(schema string) error {
+// migrate brings the database to the version of the schema, in one transaction.
+func (d *db) migrate(s schema) error {
 	tx, err := d.write.Begin()
 	if err != nil {
 		return err
@@ -87,12 +88,17 @@ func (d *db) migrate(schema string) error {
 		return err
 	}
 	switch {
-	case version == schemaVersion:
+	case version == s.version():
 		return nil
-	case version > schemaVersion:
-		return fmt.Errorf("schema version %d was written by a newer sigstack; this one knows version %d", version, schemaVersion)
+	case version > s.version():
+		return fmt.Errorf("schema version %d was written by a newer sigstack; this one knows version %d", version, s.version())
 	}
-	if _, err := tx.Exec(schema + "PRAGMA user_version = " + strconv.Itoa(schemaVersion)); err != nil {
+	for _, step := range s[version:] {
+		if err := step(tx, version); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec("PRAGMA user_version = " + strconv.Itoa(s.version())); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -107,10 +113,18 @@ func syncDir(path string) error {
 	return d.Sync()
 }
 
+// wrote is called after each commit of the connection that writes, with about how
+// many bytes it wrote: rows, and the pages of indices that they dirty.
+func (d *db) wrote(bytes int64) { d.wal.wrote(d.write, bytes) }
+
 func (d *db) close() error {
-	err := d.read.Close()
-	if werr := d.write.Close(); err == nil {
-		err = werr
+	var errs []error
+	if d.wal != nil {
+		errs = append(errs, d.wal.close())
+		d.wal = nil
 	}
-	return err
+	if d.read != nil {
+		errs = append(errs, d.read.Close())
+	}
+	return errors.Join(append(errs, d.write.Close())...)
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sigstack/sigstack/storage/audit"
+	"github.com/sigstack/sigstack/storage/audit/audittest"
 	"github.com/sigstack/sigstack/storage/sqlite"
 	"github.com/sigstack/sigstack/tlog"
 )
@@ -92,18 +94,14 @@ func TestFailedAppend(t *testing.T) {
 
 // TestAuditIsThere reads each row back at once.
 func TestAuditIsThere(t *testing.T) {
-	a, err := sqlite.OpenAudit(filepath.Join(t.TempDir(), "audit.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := openAudit(t, filepath.Join(t.TempDir(), "audit.db"))
 	defer a.Close()
 	for n := range 20 {
-		if err := a.Add(t.Context(), time.Now(), fmt.Sprint(n), []byte("{}")); err != nil {
+		if err := a.Add(t.Context(), audittest.Row(audit.Intended, fmt.Sprint(n))); err != nil {
 			t.Fatal(err)
 		}
-		rows := 0
-		if err := a.Records(t.Context(), func(time.Time, string, []byte) error { rows++; return nil }); err != nil || rows != n+1 {
-			t.Fatalf("%d rows are there after %d were added, %v", rows, n+1, err)
+		if rows := audittest.Rows(t, a); len(rows) != n+1 {
+			t.Fatalf("%d rows are there after %d were added", len(rows), n+1)
 		}
 	}
 }

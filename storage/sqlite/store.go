@@ -46,7 +46,8 @@ type Store struct {
 	head, tile, entries, find, lookup *sql.Stmt // on readers
 
 	// The rest belongs to Append, which is called by one goroutine at a time.
-	insert, known, putTile, setHead *sql.Stmt                  // on the writer
+	insert, known, putTile, setHead *sql.Stmt // on the writer
+	importKey                       *sql.Stmt
 	search                          [maxKeysStmt + 1]*sql.Stmt // for this many keys
 	tip                             *tip                       // nil where it has to be read from the file
 }
@@ -60,7 +61,7 @@ func Open(path string, now func() time.Time) (*Store, error) {
 
 // open opens a log, or makes it with a tree ID.
 func open(path string, id int64, now func() time.Time) (*Store, error) {
-	d, err := openDB(path, logSchema)
+	d, err := openDB(path, logSchema())
 	if err != nil {
 		return nil, fmt.Errorf("opening log store: %w", err)
 	}
@@ -99,13 +100,16 @@ func (s *Store) prepareStatements() (err error) {
 		{&s.known, s.db.write, "SELECT idx, time FROM entry WHERE id = ?"},
 		{&s.putTile, s.db.write, "INSERT OR REPLACE INTO tile (pos, hashes) VALUES (?, ?)"},
 		{&s.setHead, s.db.write, "UPDATE log SET size = ?, root = ?, time = ?"},
+		// Where the entry was added, and not copied, its key is there with its index.
+		{&s.importKey, s.db.write, `INSERT OR IGNORE INTO search (key, at, hash) SELECT ?1, 0, ?2 WHERE NOT EXISTS (SELECT 1 FROM search WHERE key = ?1 AND hash = ?2
+			AND at = coalesce((SELECT idx FROM entry WHERE id = ?2 AND hash IS NULL), (SELECT idx FROM entry WHERE hash = ?2), 0))`},
 	} {
 		if *p.stmt, err = p.db.Prepare(p.query); err != nil {
 			return err
 		}
 	}
 	for n := 1; n <= maxKeysStmt; n++ {
-		query := "INSERT OR IGNORE INTO search (key, hash) VALUES (?, ?)" + strings.Repeat(", (?, ?)", n-1)
+		query := "INSERT OR IGNORE INTO search (key, at, hash) VALUES (?, ?, ?)" + strings.Repeat(", (?, ?, ?)", n-1)
 		if s.search[n], err = s.db.write.Prepare(query); err != nil {
 			return err
 		}
@@ -240,12 +244,21 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	if err := tx.Commit(); err != nil {
 		return nil, tlog.Head{}, fmt.Errorf("committing: %w", err)
 	}
+	var bytes int64
+	for _, leaf := range leaves {
+		bytes += rowBytes + int64(len(leaf.Value)+len(leaf.Extra))
+	}
+	s.db.wrote(bytes)
 	if err := failpoint.Hit(failpoint.Committed, s.path); err != nil {
 		return nil, tlog.Head{}, err
 	}
 	s.tip = t
 	return placed, t.head, nil
 }
+
+// rowBytes is about what an entry writes beside its value: a page for its identity,
+// and one for each of three search keys.
+const rowBytes = 16 << 10
 
 // insertAll writes what a batch adds, and moves the tip over it.
 func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time) ([]tlog.Placed, error) {
@@ -276,9 +289,9 @@ func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time)
 		}
 		placed[i] = tlog.Placed{Index: t.size(), Time: now.UTC()}
 		for keys := range slices.Chunk(leaf.Keys, maxKeysStmt) {
-			args := make([]any, 0, 2*maxKeysStmt)
+			args := make([]any, 0, 3*maxKeysStmt)
 			for _, key := range keys {
-				args = append(args, key, hash[:])
+				args = append(args, key, t.size(), hash[:])
 			}
 			if search[len(keys)] == nil {
 				search[len(keys)] = tx.Stmt(s.search[len(keys)])

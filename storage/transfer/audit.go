@@ -2,19 +2,24 @@ package transfer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
-	"time"
 
 	"github.com/sigstack/sigstack/storage/audit"
 )
 
 // An AuditSource is an audit log that is copied.
 type AuditSource interface {
-	// Records calls f with each row, oldest first, until f returns an error.
-	Records(ctx context.Context, f func(at time.Time, serial string, record []byte) error) error
+	// Records calls f with each row, in the order of the chain, until f returns
+	// an error.
+	Records(ctx context.Context, f func(audit.Row) error) error
+
+	// Claims calls f with each claim of a token, in the order of the tokens'
+	// hashes, until f returns an error.
+	Claims(ctx context.Context, f func(audit.Claim) error) error
 }
 
 // An AuditTarget is an audit log that becomes a copy.
@@ -23,11 +28,18 @@ type AuditTarget interface {
 
 	// AddAll appends rows in their order, durably.
 	AddAll(ctx context.Context, rows []audit.Row) error
+
+	// ImportClaims adds claims, durably. One that is there stays.
+	ImportClaims(ctx context.Context, claims []audit.Claim) error
 }
 
-// Audit copies the rows that the target lacks, in their order. Those that it has
-// must be the first ones of the source.
+// Audit copies the claims of tokens, and the rows that the target lacks, in their
+// order. Those that it has must be the first ones of the source. The same rows in
+// the same order have the same hashes.
 func Audit(ctx context.Context, from AuditSource, to AuditTarget) error {
+	if err := copyClaims(ctx, from, to); err != nil {
+		return err
+	}
 	var batch []audit.Row
 	size := 0
 	flush := func() error {
@@ -51,22 +63,69 @@ func Audit(ctx context.Context, from AuditSource, to AuditTarget) error {
 	return err
 }
 
-// CompareAudit returns how many rows both sides have, and an error unless they
-// are equal.
-func CompareAudit(ctx context.Context, from, to AuditSource) (uint64, error) {
-	return eachRow(ctx, from, to, func(n uint64, _ audit.Row, there bool) error {
+// copyClaims copies the claims of tokens.
+func copyClaims(ctx context.Context, from AuditSource, to AuditTarget) error {
+	var batch []audit.Claim
+	err := from.Claims(ctx, func(c audit.Claim) error {
+		if batch = append(batch, c); len(batch) < audit.MaxRows {
+			return nil
+		}
+		err := to.ImportClaims(ctx, batch)
+		batch = nil
+		return err
+	})
+	if err == nil {
+		err = to.ImportClaims(ctx, batch)
+	}
+	return err
+}
+
+// An AuditResult is what two equal audit logs have.
+type AuditResult struct {
+	Rows   uint64
+	Head   audit.Hash // of the chain
+	Claims uint64
+}
+
+// CompareAudit returns what both sides have, and an error unless they are equal.
+func CompareAudit(ctx context.Context, from, to AuditSource) (r AuditResult, err error) {
+	r.Rows, err = eachRow(ctx, from, to, func(n uint64, row audit.Row, there bool) error {
 		if !there {
 			return fmt.Errorf("the target lacks row %d of the audit log", n)
 		}
+		r.Head = row.Hash
 		return nil
 	})
+	if err == nil {
+		r.Claims, err = sameClaims(ctx, from, to)
+	}
+	return r, err
+}
+
+// sameClaims compares the claims of both sides, and returns how many there are.
+func sameClaims(ctx context.Context, from, to AuditSource) (n uint64, err error) {
+	theirs, failed := each(ctx, from.Claims)
+	ours, oursFailed := each(ctx, to.Claims)
+	next, stop := iter.Pull(ours)
+	defer stop()
+	for c := range theirs {
+		had, ok := next()
+		if !ok || had != c {
+			return n, cmp.Or(oursFailed(), fmt.Errorf("the target lacks the claim of token %x, or has another one in its place", c.Token))
+		}
+		n++
+	}
+	if _, ok := next(); ok {
+		return n, cmp.Or(failed(), errors.New("the target has more claims of tokens than the source"))
+	}
+	return n, cmp.Or(failed(), oursFailed())
 }
 
 // eachRow calls f with each row of the source, and whether the target has it. A
 // row of the target that differs, or that the source does not have, is an error.
 func eachRow(ctx context.Context, from, to AuditSource, f func(n uint64, row audit.Row, there bool) error) (n uint64, err error) {
-	theirs, failed := rows(ctx, from)
-	ours, oursFailed := rows(ctx, to)
+	theirs, failed := each(ctx, from.Records)
+	ours, oursFailed := each(ctx, to.Records)
 	next, stop := iter.Pull(ours)
 	defer stop()
 	ended := false
@@ -80,7 +139,7 @@ func eachRow(ctx context.Context, from, to AuditSource, f func(n uint64, row aud
 		if err := oursFailed(); err != nil {
 			return n, fmt.Errorf("reading the audit log of the target: %w", err)
 		}
-		if !ended && (!had.At.Equal(row.At) || had.Serial != row.Serial || !bytes.Equal(had.Record, row.Record)) {
+		if !ended && (!had.At.Equal(row.At) || had.Kind != row.Kind || had.Serial != row.Serial || !bytes.Equal(had.Record, row.Record) || had.Hash != row.Hash) {
 			return n, fmt.Errorf("row %d of the audit log of the target, with serial %s, is not the source's, with serial %s", n, had.Serial, row.Serial)
 		}
 		if err := f(n, row, !ended); err != nil {
@@ -99,15 +158,16 @@ func eachRow(ctx context.Context, from, to AuditSource, f func(n uint64, row aud
 	return n, nil
 }
 
-// errEnough ends Records.
+// errEnough ends Records and Claims.
 var errEnough = errors.New("enough")
 
-// rows returns the rows of an audit log, and after the last one what went wrong.
-func rows(ctx context.Context, from AuditSource) (seq iter.Seq[audit.Row], failed func() error) {
+// each returns what a function calls another one with, and after the last what
+// went wrong.
+func each[T any](ctx context.Context, from func(context.Context, func(T) error) error) (seq iter.Seq[T], failed func() error) {
 	var err error
-	return func(yield func(audit.Row) bool) {
-		err = from.Records(ctx, func(at time.Time, serial string, record []byte) error {
-			if !yield(audit.Row{At: at, Serial: serial, Record: record}) {
+	return func(yield func(T) bool) {
+		err = from(ctx, func(v T) error {
+			if !yield(v) {
 				return errEnough
 			}
 			return nil

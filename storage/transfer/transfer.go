@@ -30,6 +30,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -45,9 +46,9 @@ type Source interface {
 	// after the first no more than tlog.MaxBatchBytes. None means the end.
 	Records(ctx context.Context, begin uint64, most int) ([]tlog.Record, error)
 
-	// SearchKeys returns the search keys after one, at most so many, in the
-	// order of the bytes of name and hash.
-	SearchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error)
+	// SearchKeys returns all search keys, in the order of the bytes of name and
+	// hash. An error is the last that it returns.
+	SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error]
 }
 
 // A Target is a log that becomes a copy.
@@ -97,20 +98,23 @@ func Begun(ctx context.Context, from, to Source) (uint64, error) {
 
 // SearchKeys copies all search keys.
 func SearchKeys(ctx context.Context, from Source, to Target) error {
-	keys := searchKeys(from)
-	for {
-		some, err := keys.page(ctx)
+	some := make([]tlog.SearchKey, 0, keyBatch)
+	for key, err := range from.SearchKeys(ctx) {
 		if err != nil {
 			return fmt.Errorf("reading search keys: %w", err)
 		}
-		if len(some) == 0 {
-			return nil
-		}
-		if err := to.ImportSearchKeys(ctx, some); err != nil {
-			return err
+		if some = append(some, key); len(some) == keyBatch {
+			if err := to.ImportSearchKeys(ctx, some); err != nil {
+				return err
+			}
+			some = some[:0]
 		}
 	}
+	return to.ImportSearchKeys(ctx, some)
 }
+
+// keyBatch is how many search keys are written at once.
+const keyBatch = 1000
 
 // Entries copies the entries that the target lacks.
 func Entries(ctx context.Context, from Source, to Target, progress Progress) error {
@@ -261,51 +265,30 @@ func (r *reader) batch(ctx context.Context) ([]tlog.Record, error) {
 	return records, nil
 }
 
-// keyPage is how many search keys are read at once.
-const keyPage = 1000
-
-// A keyReader reads the search keys of a log, a page at a time.
-type keyReader struct {
-	from  Source
-	after tlog.SearchKey
-}
-
-func searchKeys(from Source) *keyReader { return &keyReader{from: from} }
-
-// page returns the next search keys; none is the end.
-func (r *keyReader) page(ctx context.Context) ([]tlog.SearchKey, error) {
-	keys, err := r.from.SearchKeys(ctx, r.after, keyPage)
-	if err == nil && len(keys) > 0 {
-		r.after = keys[len(keys)-1]
-	}
-	return keys, err
-}
-
 // sameKeys compares all search keys of both sides, and returns how many there
 // are.
 func sameKeys(ctx context.Context, from, to Source) (n uint64, err error) {
-	a, b := searchKeys(from), searchKeys(to)
-	var theirs, ours []tlog.SearchKey
+	theirs, stop := iter.Pull2(from.SearchKeys(ctx))
+	defer stop()
+	ours, stop := iter.Pull2(to.SearchKeys(ctx))
+	defer stop()
 	for ; ; n++ {
-		if len(theirs) == 0 {
-			if theirs, err = a.page(ctx); err != nil {
-				return n, fmt.Errorf("reading search keys of the source: %w", err)
-			}
+		their, err, more := theirs()
+		if err != nil {
+			return n, fmt.Errorf("reading search keys of the source: %w", err)
 		}
-		if len(ours) == 0 {
-			if ours, err = b.page(ctx); err != nil {
-				return n, fmt.Errorf("reading search keys of the target: %w", err)
-			}
+		our, err, ourMore := ours()
+		if err != nil {
+			return n, fmt.Errorf("reading search keys of the target: %w", err)
 		}
 		switch {
-		case len(theirs) == 0 && len(ours) == 0:
+		case !more && !ourMore:
 			return n, nil
-		case len(ours) == 0:
-			return n, fmt.Errorf("the target lacks search key %q of leaf %x", theirs[0].Name, theirs[0].Hash)
-		case len(theirs) == 0 || theirs[0] != ours[0]:
-			return n, fmt.Errorf("the target has search key %q of leaf %x where the source has another one, or none", ours[0].Name, ours[0].Hash)
+		case !ourMore:
+			return n, fmt.Errorf("the target lacks search key %q of leaf %x", their.Name, their.Hash)
+		case !more || their != our:
+			return n, fmt.Errorf("the target has search key %q of leaf %x where the source has another one, or none", our.Name, our.Hash)
 		}
-		theirs, ours = theirs[1:], ours[1:]
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,12 +119,25 @@ func (d *doctored) Records(ctx context.Context, begin uint64, most int) ([]tlog.
 	return records, err
 }
 
-func (d *doctored) SearchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error) {
-	keys, err := d.Store.SearchKeys(ctx, after, most)
-	if d.keys != nil {
-		keys = d.keys(keys)
+func (d *doctored) SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error] {
+	if d.keys == nil {
+		return d.Store.SearchKeys(ctx)
 	}
-	return keys, err
+	return func(yield func(tlog.SearchKey, error) bool) {
+		var keys []tlog.SearchKey
+		for key, err := range d.Store.SearchKeys(ctx) {
+			if err != nil {
+				yield(key, err)
+				return
+			}
+			keys = append(keys, key)
+		}
+		for _, key := range d.keys(keys) {
+			if !yield(key, nil) {
+				return
+			}
+		}
+	}
 }
 
 func (d *doctored) Tile(ctx context.Context, level int, index uint64, width int) ([]tlog.Hash, error) {
@@ -198,51 +213,84 @@ func without(keys []tlog.SearchKey, name string) (out []tlog.SearchKey) {
 
 // with adds a key behind the last one.
 func with(keys []tlog.SearchKey, name string) []tlog.SearchKey {
-	if len(keys) > 0 && len(keys) < 1000 {
-		keys = append(keys, tlog.SearchKey{Name: name})
-	}
-	return keys
+	return append(keys, tlog.SearchKey{Name: name})
 }
 
 // auditLog is an audit log in memory.
 type auditLog struct {
-	rows []audit.Row
-	err  error // of Records, behind the rows
+	rows   []audit.Row
+	claims []audit.Claim
+	err    error // of Records, behind the rows
+	noneOf error // of Claims, before any
 }
 
-func (a *auditLog) Records(_ context.Context, f func(at time.Time, serial string, record []byte) error) error {
+func (a *auditLog) Records(_ context.Context, f func(audit.Row) error) error {
 	for _, r := range a.rows {
-		if err := f(r.At, r.Serial, r.Record); err != nil {
+		if err := f(r); err != nil {
 			return err
 		}
 	}
 	return a.err
 }
 
+func (a *auditLog) Claims(_ context.Context, f func(audit.Claim) error) error {
+	for _, c := range a.claims {
+		if err := f(c); err != nil {
+			return err
+		}
+	}
+	return a.noneOf
+}
+
+// AddAll chains the rows anew, as a storage does.
 func (a *auditLog) AddAll(_ context.Context, rows []audit.Row) error {
 	if len(rows) > audit.MaxRows {
 		return fmt.Errorf("%d rows at once", len(rows))
 	}
-	a.rows = append(a.rows, rows...)
+	var head audit.Hash
+	if n := len(a.rows); n > 0 {
+		head = a.rows[n-1].Hash
+	}
+	for _, r := range rows {
+		head = r.Chain(head)
+		r.Hash = head
+		a.rows = append(a.rows, r)
+	}
+	return nil
+}
+
+func (a *auditLog) ImportClaims(_ context.Context, claims []audit.Claim) error {
+	for _, c := range claims {
+		if !slices.Contains(a.claims, c) {
+			a.claims = append(a.claims, c)
+		}
+	}
 	return nil
 }
 
 func TestAudit(t *testing.T) {
 	from := &auditLog{}
+	var all []audit.Row
 	for n := range 1234 {
-		from.rows = append(from.rows, audit.Row{At: time.Unix(0, int64(n)), Serial: fmt.Sprint(n), Record: fmt.Appendf(nil, "record %d", n)})
+		kind := audit.Intended
+		if n%2 == 1 {
+			kind = audit.Issued
+		}
+		all = append(all, audit.Row{At: time.Unix(0, int64(n)), Kind: kind, Serial: fmt.Sprint(n / 2), Record: fmt.Appendf(nil, "record %d", n)})
+		from.claims = append(from.claims, audit.Claim{Token: [32]byte{byte(n >> 8), byte(n)}, Key: [32]byte{byte(n)}, Expiry: int64(n)})
 	}
-	for _, had := range []int{0, 1, 700, 1234} {
-		to := &auditLog{}
-		if err := to.AddAll(t.Context(), from.rows[:min(had, 500)]); err != nil {
+	for some := range slices.Chunk(all, audit.MaxRows) {
+		if err := from.AddAll(t.Context(), some); err != nil {
 			t.Fatal(err)
 		}
-		to.rows = append([]audit.Row(nil), from.rows[:had]...)
+	}
+	for _, had := range []int{0, 1, 700, 1234} {
+		to := &auditLog{rows: slices.Clone(from.rows[:had]), claims: slices.Clone(from.claims[:had])}
 		if err := transfer.Audit(t.Context(), from, to); err != nil {
 			t.Fatal(err)
 		}
-		if n, err := transfer.CompareAudit(t.Context(), from, to); n != 1234 || err != nil {
-			t.Fatalf("%d rows, %v", n, err)
+		if r, err := transfer.CompareAudit(t.Context(), from, to); r.Rows != 1234 || r.Claims != 1234 || r.Head != from.rows[1233].Hash || err != nil {
+			t.Fatalf("%+v, %v", r, err)
 		}
 	}
 
@@ -252,15 +300,26 @@ func TestAudit(t *testing.T) {
 		want   string
 	}{
 		"time":   {func(rows []audit.Row) []audit.Row { rows[7].At = time.Unix(7, 0); return rows }, "row 7 of"},
+		"kind":   {func(rows []audit.Row) []audit.Row { rows[7].Kind = audit.Failed; return rows }, "row 7 of"},
 		"serial": {func(rows []audit.Row) []audit.Row { rows[7].Serial = "8"; return rows }, "row 7 of"},
 		"record": {func(rows []audit.Row) []audit.Row { rows[7].Record = nil; return rows }, "row 7 of"},
+		"hash":   {func(rows []audit.Row) []audit.Row { rows[7].Hash[0] ^= 1; return rows }, "row 7 of"},
 		"more":   {func(rows []audit.Row) []audit.Row { return append(rows, audit.Row{Serial: "x"}) }, "has a row 1234"},
 	} {
-		to := &auditLog{rows: test.change(append([]audit.Row(nil), from.rows...))}
+		to := &auditLog{rows: test.change(slices.Clone(from.rows))}
 		for _, err := range []error{transfer.Audit(t.Context(), from, to), second(transfer.CompareAudit(t.Context(), from, to))} {
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: %v, want %q", name, err, test.want)
 			}
+		}
+	}
+	other := slices.Clone(from.claims)
+	other[7].Key[0] ^= 1
+	for name, claims := range map[string][]audit.Claim{
+		"a claim too few": from.claims[:kept-1], "a claim of another key": other, "a claim too many": append(slices.Clone(from.claims), audit.Claim{}),
+	} {
+		if _, err := transfer.CompareAudit(t.Context(), from, &auditLog{rows: from.rows, claims: claims}); err == nil || !strings.Contains(err.Error(), "claim") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	short := &auditLog{rows: from.rows[:kept-1]}
@@ -268,12 +327,17 @@ func TestAudit(t *testing.T) {
 		t.Errorf("a row too few: %v", err)
 	}
 	failed := errors.New("cannot be read")
-	if err := transfer.Audit(t.Context(), &auditLog{rows: from.rows, err: failed}, &auditLog{}); !errors.Is(err, failed) {
-		t.Errorf("a source that cannot be read: %v", err)
-	}
-	if err := transfer.Audit(t.Context(), from, &auditLog{rows: from.rows[:5], err: failed}); !errors.Is(err, failed) {
-		t.Errorf("a target that cannot be read: %v", err)
+	for name, err := range map[string]error{
+		"a source that cannot be read":                 transfer.Audit(t.Context(), &auditLog{rows: from.rows, err: failed}, &auditLog{}),
+		"a target that cannot be read":                 transfer.Audit(t.Context(), from, &auditLog{rows: from.rows[:5], err: failed}),
+		"a source whose claims cannot be read":         transfer.Audit(t.Context(), &auditLog{noneOf: failed}, &auditLog{}),
+		"claims of the source, when both are compared": second(transfer.CompareAudit(t.Context(), &auditLog{noneOf: failed}, &auditLog{})),
+		"claims of the target, when both are compared": second(transfer.CompareAudit(t.Context(), &auditLog{}, &auditLog{noneOf: failed})),
+	} {
+		if !errors.Is(err, failed) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
-func second(_ uint64, err error) error { return err }
+func second(_ transfer.AuditResult, err error) error { return err }

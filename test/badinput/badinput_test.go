@@ -71,6 +71,7 @@ func badInput(t *testing.T, o harness.Options) {
 		{"B7 proofs of possession", (*suite).proofAlgorithms},
 		{"B8 tokens", (*suite).tokens},
 		{"B9 issuers", (*suite).issuers},
+		{"policy", (*suite).policy},
 		{"B10 URLs", (*suite).urls},
 		{"B11 paths", (*suite).paths},
 		{"B12 series and log lines", (*suite).cardinality},
@@ -109,10 +110,16 @@ type suite struct {
 
 func start(t *testing.T, o harness.Options) *suite {
 	t.Helper()
+	return startWith(t, o, newClient(t), "")
+}
+
+// startWith is start with more lines of configuration, and the client that they need.
+func startWith(t *testing.T, o harness.Options, client *http.Client, more string) *suite {
+	t.Helper()
 	s := &suite{
 		database: o.DSN != "",
 		canary:   newCanary(t),
-		client:   newClient(t),
+		client:   client,
 		keys:     newKeys(t),
 		entries:  make(map[string]bool),
 		scts:     make(map[string]bool),
@@ -120,7 +127,7 @@ func start(t *testing.T, o harness.Options) *suite {
 	}
 	s.idp = newProvider(t, s.canary)
 	config := filepath.Join(t.TempDir(), "sigstack.yaml")
-	if err := os.WriteFile(config, s.idp.config(), 0o600); err != nil {
+	if err := os.WriteFile(config, append(s.idp.config(), more...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o.Args = []string{"--config", config}

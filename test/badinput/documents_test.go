@@ -98,6 +98,25 @@ func (s *suite) seeds() []seed {
 			return entryVerdict([]string{"spec.data.hash"})(m)
 		})
 	}
+	for _, name := range []string{"alpine", "helm", "rpm"} {
+		entrySeed(name, s.keys.vectors[name], func(m mutation) int {
+			switch {
+			case m.path == "spec.package.content" && m.op == "one letter":
+				return http.StatusCreated // of the header of gzip, or of the lead, which no signature covers: another hash
+			case m.path == "spec.chart.provenance.content" && (m.op == "twice" || m.op == "long"):
+				return http.StatusConflict // only the first signed message is read
+			}
+			return entryVerdict(nil)(m)
+		})
+	}
+	for _, name := range []string{"rfc3161", "jar", "tuf-base64"} {
+		entrySeed(name, s.keys.vectors[name], func(m mutation) int {
+			if name == "jar" && m.path == "spec.archive.content" && (m.op == "one letter" || m.op == "twice" || m.op == "long") {
+				return http.StatusCreated // another archive with the same files: their signature covers no more
+			}
+			return entryVerdict(nil)(m)
+		})
+	}
 	both := marshal(envelope("application/vnd.in-toto+json", []byte(`{"subject":[{"digest":{"sha256":"aa"}}]}`), s.keys.p256, s.keys.p384))
 	s.keys.vectors["dsse-two-keys"] = dsse(both, publicPEM(s.keys.p256), publicPEM(s.keys.p384))
 	for _, name := range []string{"dsse-p256", "dsse-two-sigs", "dsse-two-keys"} {
@@ -115,6 +134,27 @@ func (s *suite) seeds() []seed {
 			return postJSON(pathEntry, withEnvelope(inner, b))
 		}, http.StatusConflict, envelopeVerdict(name == "dsse-two-keys")})
 	}
+
+	one := envelope("application/vnd.in-toto+json", []byte(`{"subject":[{"digest":{"sha256":"aa"}}]}`), s.keys.p256)
+	entrySeed("intoto 0.0.1", inToto001(marshal(one), publicPEM(s.keys.p256)), func(m mutation) int {
+		switch {
+		case m.path == "spec.content.envelope" && m.class == textClass && (strings.HasPrefix(m.op, "space ") || m.op == "newline behind"):
+			return http.StatusCreated // white space around JSON, and another envelope hash
+		}
+		return entryVerdict(nil)(m)
+	})
+	entrySeed("intoto 0.0.2", inToto002(one, publicPEM(s.keys.p256)), func(m mutation) int {
+		switch {
+		case m.path == "spec.content.hash.value" && m.class == textClass && strings.EqualFold(m.text, m.was):
+			return http.StatusCreated // the case of the digits is kept, as Rekor keeps it
+		case m.path == "spec.content.envelope.signatures" && m.class == countClass && m.op == "twice":
+			return http.StatusCreated // what was sent is stored, in its order
+		case m.class == countClass:
+			return http.StatusBadRequest
+		}
+		return entryVerdict(nil)(m)
+	})
+	entrySeed("cose", coseEntry(sign1([]byte{0xa0}, []byte("payload"), signSign1(s.keys.p256, "aad", "payload")), []byte("aad"), publicPEM(s.keys.p256)), entryVerdict(nil))
 
 	token := s.token()
 	seeds = append(seeds,

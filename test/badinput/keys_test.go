@@ -1,7 +1,9 @@
 package badinput
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -10,6 +12,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -68,6 +72,68 @@ func rekord(format string, content, sig, key []byte) []byte {
 		"data":      object{"content": base64Of(content)},
 		"signature": object{"format": format, "content": base64Of(sig), "publicKey": object{"content": base64Of(key)}},
 	}})
+}
+
+// signedPackage returns the package and the key of a vector.
+func (k *keys) signedPackage(name string) (content, key []byte) {
+	var v struct {
+		Spec struct{ Package, PublicKey struct{ Content []byte } }
+	}
+	if err := json.Unmarshal(k.vectors[name], &v); err != nil {
+		panic(err)
+	}
+	return v.Spec.Package.Content, v.Spec.PublicKey.Content
+}
+
+func signedPackage(kind string, content, key []byte) []byte {
+	return marshal(object{"kind": kind, "apiVersion": "0.0.1", "spec": object{
+		"publicKey": object{"content": base64Of(key)}, "package": object{"content": base64Of(content)}}})
+}
+
+// provenance returns the provenance file and the key of the vector for helm.
+func (k *keys) provenance() (content, key []byte) {
+	var v struct {
+		Spec struct {
+			PublicKey struct{ Content []byte }
+			Chart     struct{ Provenance struct{ Content []byte } }
+		}
+	}
+	if err := json.Unmarshal(k.vectors["helm"], &v); err != nil {
+		panic(err)
+	}
+	return v.Spec.Chart.Provenance.Content, v.Spec.PublicKey.Content
+}
+
+func provenance(content, key []byte) []byte {
+	return marshal(object{"kind": "helm", "apiVersion": "0.0.1", "spec": object{
+		"publicKey": object{"content": base64Of(key)}, "chart": object{"provenance": object{"content": base64Of(content)}}}})
+}
+
+// zippedTar is an archive of files, name and content in turns.
+func zippedTar(files ...string) []byte {
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	w := tar.NewWriter(z)
+	for i := 0; i < len(files); i += 2 {
+		if err := w.WriteHeader(&tar.Header{Name: files[i], Size: int64(len(files[i+1]))}); err != nil {
+			panic(err)
+		}
+		must(w.Write([]byte(files[i+1])))
+	}
+	w.Close()
+	z.Close()
+	return out.Bytes()
+}
+
+// rpmHeader is an RPM package that ends with its signature header, which has
+// one entry many times.
+func rpmHeader(entries int, entry, data []byte) []byte {
+	out := make([]byte, 96)
+	copy(out, "\xed\xab\xee\xdb")
+	out = append(out, "\x8e\xad\xe8\x01\x00\x00\x00\x00"...)
+	out = binary.BigEndian.AppendUint32(out, uint32(entries))
+	out = binary.BigEndian.AppendUint32(out, uint32(len(data)))
+	return slices.Concat(out, bytes.Repeat(entry, entries), data)
 }
 
 // badKeys sends keys that are cut, followed by something, or weak.

@@ -11,11 +11,15 @@ import (
 	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/api/ctlog"
 	"github.com/sigstack/sigstack/api/fulcio"
+	"github.com/sigstack/sigstack/ca/ext"
+	"github.com/sigstack/sigstack/ca/policy"
+	"github.com/sigstack/sigstack/storage/audit"
 	"github.com/sigstack/sigstack/test/harness"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/ct"
 	"github.com/sigstack/sigstack/tlog/entry"
 	"github.com/sigstack/sigstack/tlog/entry/sigkey"
+	trustkeys "github.com/sigstack/sigstack/trust/keys"
 )
 
 // TestLimitsTable compares the table of limits in docs/configuration.md with
@@ -33,10 +37,18 @@ func TestLimitsTable(t *testing.T) {
 		return fmt.Sprint(n)
 	}
 	want := map[string][]string{
-		"request line and headers":  {kib(api.MaxHeaderBytes), seconds(api.ReadHeaderTimeout), "431"},
-		"headers and body together": {seconds(api.ReadTimeout)},
-		"writing an answer":         {seconds(api.WriteTimeout)},
-		"idle connection":           {seconds(api.IdleTimeout)},
+		"configuration file":                                                  {"1 MiB", "200,000"},
+		"template over the claims of a token":                                 {fmt.Sprint(ext.MaxValue)},
+		"rules of the policy; an expression":                                  {count(policy.MaxRules), count(policy.MaxExpression)},
+		"cost of the policy's rules for one request":                          {"250,000", "32 levels", "403"},
+		"certificates of one identity, of one issuer":                         {"policy.limits", "65,536", "429"},
+		"request line and headers":                                            {kib(api.MaxHeaderBytes), seconds(api.ReadHeaderTimeout), "431"},
+		"headers and body together":                                           {seconds(api.ReadTimeout)},
+		"writing an answer":                                                   {seconds(api.WriteTimeout)},
+		"idle connection":                                                     {seconds(api.IdleTimeout)},
+		"file of `ca.blocked-keys`":                                           {"64 MiB"},
+		"record of an audit row":                                              {kib(audit.MaxRecord), "12 KiB", "503"},
+		"chain of the CA":                                                     {"64 KiB", "8 certificates", "100"},
 		"idle connections when the process has no file descriptor left":       {"250 ms"},
 		"HTTP/2 streams of one connection":                                    {count(api.MaxStreams)},
 		"depth of JSON":                                                       {"10,000", "400"},
@@ -53,6 +65,8 @@ func TestLimitsTable(t *testing.T) {
 		"subpackets of a signature in a pgp key ring or signature":            {"200", "400"},
 		"certificates in a chain, signatures or verifiers of a DSSE envelope": {"10 each", "400"},
 		"payload times keys times signatures of a DSSE envelope, for Ed25519": {"128 MiB", "400"},
+		"payload type, `keyid` of an `intoto` 0.0.2 entry":                    {"1 KiB", "400"},
+		"headers of a COSE message":                                           {"32 KiB", "256", "4 levels", "400"},
 		"search keys of one entry":                                            {count(entry.MaxKeys), count(entry.MaxKeyLength), "400"},
 		"chain submitted to the CT log":                                       {fmt.Sprint(ctlog.MaxBody), count(ct.MaxChain), kib(ct.MaxCertificate), "413", "400"},
 		"`get-entries`":                                                       {count(ctlog.MaxEntries)},
@@ -64,8 +78,12 @@ func TestLimitsTable(t *testing.T) {
 		"one submission, in the queue and in its round":                       {"25 s", "503"},
 		"a database that does not answer":                                     {"1.25 s", "503"},
 		"requests under way at SIGTERM, after `drain-delay`":                  {"10 s"},
+		"an ACME server: one request, its answer, a failed attempt":           {"30 s", "1 MiB", "2 to 60 minutes"},
 		"requests to an identity provider":                                    {"10 s", "1 MiB", "same host", "503"},
 		"keys of an identity provider":                                        {"100", "32 KiB", "once a minute"},
+		"one signature by a key outside of this process":                      {seconds(trustkeys.SignTimeout), count(trustkeys.MaxSigning), "503"},
+		"opening a key":                                                       {seconds(trustkeys.OpenTimeout), "at start"},
+		"key, passphrase or PIN file":                                         {"8 KiB", "5,000,000", "128 MiB", "at start"},
 		"issuers that one pattern finds":                                      {"128", "60", "8", "503"},
 	}
 	text, err := os.ReadFile(filepath.Join(harness.Root(t), "docs", "configuration.md"))

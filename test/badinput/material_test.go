@@ -1,6 +1,7 @@
 package badinput
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -13,6 +14,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -20,6 +22,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -53,6 +57,7 @@ func newKeys(t *testing.T) *keys {
 	_, k.ed = must2(ed25519.GenerateKey(rand.Reader))
 
 	files := must(filepath.Glob(filepath.Join(harness.Root(t), "test", "vectors", "rekor", "*.json")))
+	files = append(files, filepath.Join(harness.Root(t), "test", "vectors", "entries", "tuf-base64.json"))
 	for _, file := range files {
 		var v struct{ Request json.RawMessage }
 		if err := json.Unmarshal(must(os.ReadFile(file)), &v); err != nil {
@@ -361,6 +366,52 @@ func envelope(payloadType string, payload []byte, signers ...crypto.Signer) obje
 		sigs = append(sigs, object{"sig": base64Of(sig)})
 	}
 	return object{"payloadType": payloadType, "payload": base64Of(payload), "signatures": sigs}
+}
+
+// inToto001 is a proposed intoto entry of version 0.0.1.
+func inToto001(envelope, key []byte) []byte {
+	return marshal(object{"kind": "intoto", "apiVersion": "0.0.1", "spec": object{
+		"content": object{"envelope": string(envelope)}, "publicKey": base64Of(key)}})
+}
+
+// inToto002 is a proposed intoto entry of version 0.0.2, with one key for all
+// signatures of an envelope.
+func inToto002(envelope object, key []byte) []byte {
+	again := func(text any) string { return base64Of([]byte(text.(string))) }
+	sigs := array{}
+	for _, s := range envelope["signatures"].(array) {
+		sigs = append(sigs, object{"sig": again(s.(object)["sig"]), "publicKey": base64Of(key)})
+	}
+	return marshal(object{"kind": "intoto", "apiVersion": "0.0.2", "spec": object{"content": object{
+		"envelope": object{"payloadType": envelope["payloadType"], "payload": again(envelope["payload"]), "signatures": sigs},
+		"hash":     object{"algorithm": "sha256", "value": strings.Repeat("aB", 32)},
+	}}})
+}
+
+// cborOf writes a CBOR item of n bytes, elements or pairs.
+func cborOf(major byte, n int, content ...[]byte) []byte {
+	out := binary.BigEndian.AppendUint32([]byte{major<<5 | 26}, uint32(n))
+	if n < 24 {
+		out = []byte{major<<5 | byte(n)}
+	}
+	return append(out, bytes.Join(content, nil)...)
+}
+
+// sign1 is a COSE_Sign1 message for ES256.
+func sign1(unprotected, payload, sig []byte) []byte {
+	return bytes.Join([][]byte{{0xd2, 0x84, 0x43, 0xa1, 1, 0x26}, unprotected, cborOf(2, len(payload), payload), cborOf(2, len(sig), sig)}, nil)
+}
+
+// signSign1 signs a short payload (RFC 9052, section 4.4).
+func signSign1(k *ecdsa.PrivateKey, aad, payload string) []byte {
+	sum := sha256.Sum256(slices.Concat([]byte("\x84\x6aSignature1\x43\xa1\x01\x26"), cborOf(2, len(aad), []byte(aad)), cborOf(2, len(payload), []byte(payload))))
+	return p1363(k, signASN1(k, sum[:]))
+}
+
+// coseEntry is a proposed cose entry.
+func coseEntry(message, aad, key []byte) []byte {
+	return marshal(object{"kind": "cose", "apiVersion": "0.0.1", "spec": object{
+		"message": base64Of(message), "publicKey": base64Of(key), "data": object{"aad": base64Of(aad)}}})
 }
 
 // dsse is a proposed dsse entry.

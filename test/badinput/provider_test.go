@@ -60,10 +60,17 @@ func (p *provider) config() []byte {
 	for i, issuer := range []struct{ path, audience string }{
 		{idpA, "sigstore"}, {idpB, "sigstore"}, {idpTwin1, "sigstore"}, {idpTwin2, "sigstore"},
 		{idpWrong, "sigstore"}, {idpMoved, "sigstore"}, {idpNear, "sigstore"}, {idpHuge, "sigstore"},
-		{idpExact, "exact"}, {"/tenant/*", "tenant"}, {"/*/both", "star"},
+		{idpExact, "exact"},
 	} {
 		fmt.Fprintf(&b, "  i%d:\n    issuer-url: %s%s\n    client-id: %s\n    type: email\n", i, p.URL, issuer.path, issuer.audience)
 	}
+	b.WriteString("meta-issuers:\n")
+	for path, audience := range map[string]string{"/tenant/*": "tenant", "/*/both": "star"} {
+		fmt.Fprintf(&b, "  %s%s:\n    client-id: %s\n    type: email\n", p.URL, path, audience)
+	}
+	// A rule that only the tokens of the part about the policy meet.
+	b.WriteString("policy:\n  rules:\n    - name: hostile\n      deny: has(claims.hostile) && (claims.hostile == \"denied\" || claims.list.all(x, claims.list.all(y, x == y)))\n" +
+		"      message: not for you\n  default: allow\n  limits: {per-identity: {certificates: 1000000, per: 1s}}\n")
 	return []byte(b.String())
 }
 

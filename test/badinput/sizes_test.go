@@ -9,6 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -257,6 +258,44 @@ func (s *suite) cost(t *testing.T) {
 		{"packets of a key ring", func(n int) request {
 			return postJSON(pathEntry, rekord("pgp", []byte("x"), bytes.Repeat([]byte{0xc2, 0}, 300*n), bytes.Repeat([]byte{0xcd, 1, 'a'}, 800*n)))
 		}},
+		{"data of an apk", func(n int) request {
+			content, key := s.keys.signedPackage("alpine")
+			return postJSON(pathEntry, signedPackage("alpine", append(content, make([]byte, 20000*n)...), key))
+		}},
+		{"lines of .PKGINFO", func(n int) request {
+			var lines strings.Builder
+			for i := range uint32(200 * n) {
+				fmt.Fprintf(&lines, "depend = %08x\n", i*2654435761)
+			}
+			_, key := s.keys.signedPackage("alpine")
+			return postJSON(pathEntry, signedPackage("alpine", slices.Concat(zippedTar(".SIGN.RSA.x", "x"), zippedTar(".PKGINFO", lines.String())), key))
+		}},
+		{"files of an apk", func(n int) request {
+			_, key := s.keys.signedPackage("alpine")
+			return postJSON(pathEntry, signedPackage("alpine", zippedTar(slices.Repeat([]string{"x", ""}, 5*n)...), key))
+		}},
+		{"payload of an rpm", func(n int) request {
+			content, key := s.keys.signedPackage("rpm")
+			return postJSON(pathEntry, signedPackage("rpm", append(content, make([]byte, 20000*n)...), key))
+		}},
+		{"entries of an rpm", func(n int) request {
+			_, key := s.keys.signedPackage("rpm")
+			return postJSON(pathEntry, signedPackage("rpm", rpmHeader(1000*n, []byte{0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0}, nil), key))
+		}},
+		{"strings of an rpm", func(n int) request {
+			_, key := s.keys.signedPackage("rpm")
+			entry := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0}, uint32(15000*n))
+			return postJSON(pathEntry, signedPackage("rpm", rpmHeader(1, entry, make([]byte, 15000*n)), key))
+		}},
+		{"entries of an rpm that share their strings", func(n int) request {
+			_, key := s.keys.signedPackage("rpm")
+			entry := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 0}, uint32(5000*n))
+			return postJSON(pathEntry, signedPackage("rpm", rpmHeader(500*n, entry, make([]byte, 5000*n)), key))
+		}},
+		{"lines of a provenance file", func(n int) request {
+			content, key := s.keys.provenance()
+			return postJSON(pathEntry, provenance(bytes.Replace(content, []byte("name: test\n"), []byte(strings.Repeat("a\n", 7000*n)), 1), key))
+		}},
 		{"signatures of an envelope", func(n int) request {
 			env := envelope("text/plain", []byte("x"), s.keys.p256)
 			for i := range 100 * n {
@@ -276,6 +315,42 @@ func (s *suite) cost(t *testing.T) {
 			statement := marshal(object{"subject": slices.Repeat(array{object{"digest": object{"sha256": "aa"}}}, 200*n)})
 			env := envelope("application/vnd.in-toto+json", statement, s.keys.p256)
 			return postJSON(pathEntry, dsse(marshal(env), publicPEM(s.keys.p384)))
+		}},
+		{"signatures of an intoto 0.0.1 envelope", func(n int) request {
+			env := envelope("text/plain", []byte("x"), s.keys.p384)
+			for i := range 100 * n {
+				env["signatures"] = append(env["signatures"].(array), object{"sig": base64Of(fmt.Append(nil, i))})
+			}
+			return postJSON(pathEntry, inToto001(marshal(env), publicPEM(s.keys.p256)))
+		}},
+		{"signatures of an intoto 0.0.2 envelope", func(n int) request {
+			env := envelope("text/plain", []byte("x"), s.keys.p384)
+			env["signatures"] = slices.Repeat(env["signatures"].(array), 20*n)
+			return postJSON(pathEntry, inToto002(env, publicPEM(s.keys.p256)))
+		}},
+		{"payload of an intoto 0.0.1 envelope", func(n int) request {
+			return postJSON(pathEntry, inToto001(marshal(envelope("text/plain", make([]byte, 10000*n), s.keys.p384)), publicPEM(s.keys.p256)))
+		}},
+		{"payload of an intoto 0.0.2 envelope", func(n int) request {
+			return postJSON(pathEntry, inToto002(envelope("text/plain", make([]byte, 10000*n), s.keys.p384), publicPEM(s.keys.p256)))
+		}},
+		{"payload of a cose message", func(n int) request {
+			return postJSON(pathEntry, coseEntry(sign1([]byte{0xa0}, make([]byte, 15000*n), make([]byte, 64)), nil, publicPEM(s.keys.p256)))
+		}},
+		{"external data of a cose message", func(n int) request {
+			return postJSON(pathEntry, coseEntry(sign1([]byte{0xa0}, []byte("x"), make([]byte, 64)), make([]byte, 15000*n), publicPEM(s.keys.p256)))
+		}},
+		{"items of a cose header", func(n int) request {
+			header := cborOf(5, 1, []byte{0x18, 99}, cborOf(4, 200*n, bytes.Repeat([]byte{0xa0}, 200*n)))
+			return postJSON(pathEntry, coseEntry(sign1(header, []byte("x"), make([]byte, 64)), nil, publicPEM(s.keys.p256)))
+		}},
+		{"depth of a cose header", func(n int) request {
+			header := cborOf(5, 1, []byte{0x18, 99}, bytes.Repeat([]byte{0x81}, 3000*n))
+			return postJSON(pathEntry, coseEntry(sign1(header, []byte("x"), make([]byte, 64)), nil, publicPEM(s.keys.p256)))
+		}},
+		{"a string of a cose header", func(n int) request {
+			header := cborOf(5, 1, []byte{0x18, 99}, cborOf(2, 3000*n, make([]byte, 3000*n)))
+			return postJSON(pathEntry, coseEntry(sign1(header, []byte("x"), make([]byte, 64)), nil, publicPEM(s.keys.p256)))
 		}},
 		{"parts of a media type", func(n int) request { return post(pathEntry, strings.Repeat("application/", 50*n), []byte("{}")) }},
 		{"parameters of a media type", func(n int) request {

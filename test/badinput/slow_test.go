@@ -127,6 +127,11 @@ func (s *suite) work(t *testing.T, n int) time.Duration {
 func (s *suite) crowd(t *testing.T) {
 	t.Helper()
 	client := plainHTTP2(t)
+	if trust := s.client.Transport.(*http.Transport).TLSClientConfig; trust != nil {
+		transport := client.Transport.(*http.Transport)
+		transport.TLSClientConfig = trust.Clone()
+		transport.Protocols.SetHTTP2(true)
+	}
 	var group sync.WaitGroup
 	for range 200 {
 		group.Go(func() {

@@ -25,16 +25,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"os"
 	"runtime"
 	"slices"
@@ -46,6 +42,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sigstack/sigstack/ca/catest"
 	"github.com/sigstack/sigstack/test/harness"
 )
 
@@ -116,21 +113,18 @@ func BenchmarkRead(b *testing.B) {
 	})
 }
 
-// BenchmarkCertificate requests certificates from an intermediate on each curve.
+// BenchmarkCertificate requests certificates from an intermediate on each curve,
+// each with an ES256 token and a P-256 key of its own.
 func BenchmarkCertificate(b *testing.B) {
+	issuer := startIssuer(b)
 	for _, c := range []struct {
 		name  string
 		needs []operation
 	}{{"p384", certificateNeeds(elliptic.P384())}, {"p256", certificateNeeds(elliptic.P256())}} {
-		config := b.TempDir() + "/sigstack.yaml"
-		if err := os.WriteFile(config, []byte("ca: {key-type: "+c.name+"}\n"), 0o600); err != nil {
-			b.Fatal(err)
-		}
-		s := harness.Start(b, "--config", config)
-		signer := newSigner(b)
+		s := harness.Start(b, "--config", harness.Config(b, certificateConfig(c.name, issuer)))
 		for _, clients := range []int{1, 16, 64} {
 			b.Run(fmt.Sprintf("ca=%s/clients=%d", c.name, clients), func(b *testing.B) {
-				measure(b, s, clients, signer.certificates(b, s, b.N), http.StatusOK, c.needs)
+				measure(b, s, clients, certificateRequests(b, addr(s), issuer, b.N), http.StatusOK, c.needs)
 			})
 		}
 		s.Stop()
@@ -380,15 +374,8 @@ type signer struct {
 }
 
 func newSigner(b testing.TB) signer {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		b.Fatal(err)
-	}
-	return signer{key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})}
+	key := catest.ECDSA(b, elliptic.P256())
+	return signer{key, []byte(publicPEM(b, key.Public()))}
 }
 
 func (s signer) sign(b testing.TB, data []byte) (digest [sha256.Size]byte, sig []byte) {
@@ -421,34 +408,31 @@ func (s signer) entry(b testing.TB, addr string, artifact []byte) []byte {
 	}))
 }
 
-// certificates returns n requests for certificates.
-func (s signer) certificates(b *testing.B, server *harness.Server, n int) [][]byte {
+// certificateRequests returns n requests for certificates, each with a new token
+// and for a new key, as clients make them.
+func certificateRequests(b testing.TB, addr string, issuer *catest.Issuer, n int) [][]byte {
 	const email = "bench@example.com"
-	form := url.Values{"email": {email}}
-	req, err := http.NewRequest(http.MethodPost, server.URL+"/oidc/mint", strings.NewReader(form.Encode()))
-	if err != nil {
-		b.Fatal(err)
+	out := make([][]byte, n)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				key := newSigner(b)
+				_, proof := key.sign(b, []byte(email))
+				token := issuer.Token(b, time.Now(), map[string]any{"sub": "bench", "email": email, "email_verified": true, "jti": strconv.Itoa(int(i))})
+				out[i] = request(addr, "POST", "/api/v2/signingCert", marshal(b, map[string]any{
+					"credentials": map[string]any{"oidcIdentityToken": token},
+					"publicKeyRequest": map[string]any{
+						"publicKey":         map[string]any{"algorithm": "ECDSA", "content": string(key.pem)},
+						"proofOfPossession": proof,
+					},
+				}))
+			}
+		})
 	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("X-Sigstack-Dev", "1")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer resp.Body.Close()
-	token, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		b.Fatalf("%s: %s (%v)", resp.Status, token, err)
-	}
-	_, proof := s.sign(b, []byte(email))
-	one := request(addr(server), "POST", "/api/v2/signingCert", marshal(b, map[string]any{
-		"credentials": map[string]any{"oidcIdentityToken": string(token)},
-		"publicKeyRequest": map[string]any{
-			"publicKey":         map[string]any{"algorithm": "ECDSA", "content": string(s.pem)},
-			"proofOfPossession": base64.StdEncoding.EncodeToString(proof),
-		},
-	}))
-	return slices.Repeat([][]byte{one}, n)
+	wg.Wait()
+	return out
 }
 
 func marshal(b testing.TB, v any) []byte {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"crypto/elliptic"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -27,6 +28,21 @@ func BenchmarkEntryOverMySQL(b *testing.B) {
 	for _, clients := range []int{1, 16, 64, 256} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			measure(b, s, clients, signer.entries(b, addr(s), b.N), http.StatusCreated, entryNeeds)
+		})
+	}
+}
+
+// BenchmarkCertificateOverMySQL is BenchmarkCertificate with P-256 alone, over
+// MariaDB. The CPU time of the database is in no figure.
+func BenchmarkCertificateOverMySQL(b *testing.B) {
+	issuer := startIssuer(b)
+	s := harness.StartWith(b, harness.Options{
+		DSN:  harness.StartMariaDB(b).NewDatabase(b),
+		Args: []string{"--config", harness.Config(b, certificateConfig("p256", issuer))},
+	})
+	for _, clients := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			measure(b, s, clients, certificateRequests(b, addr(s), issuer, b.N), http.StatusOK, certificateNeeds(elliptic.P256()))
 		})
 	}
 }

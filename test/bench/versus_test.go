@@ -1,10 +1,10 @@
 package bench
 
 import (
+	"bytes"
 	"database/sql"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,40 +19,79 @@ import (
 	"github.com/sigstack/sigstack/test/harness"
 )
 
-// TestVersusRekor measures sigstack and the public implementation, which is
-// rekor-server with a log server and a log signer of Trillian, in turn over one
-// MariaDB with its default durability, and prints the figures beside each other.
-//
-//	scripts/bench-vs-rekor
-//
-// Both get the same requests from the same clients. CPU is that of all processes
-// that serve, the database included, but not that of the clients. VERSUS is the
-// directory of the programs, VERSUS_SECONDS how long each measurement takes.
-func TestVersusRekor(t *testing.T) {
-	bin := os.Getenv("VERSUS")
+// This file is what the comparisons with public implementations share. Each
+// measures its stacks in turn, over one MariaDB with its default durability, with
+// the same requests of the same clients, and prints the figures beside each other.
+// CPU is that of all processes that serve, the database included, but not that of
+// the clients.
+
+// versusSettings are the directory of the programs, VERSUS, and how long each
+// measurement takes, VERSUS_SECONDS. The script sets them up.
+func versusSettings(t *testing.T, script string) (bin string, length time.Duration) {
+	bin = os.Getenv("VERSUS")
 	if bin == "" {
-		t.Skip("scripts/bench-vs-rekor installs what this needs")
+		t.Skipf("scripts/%s installs what this needs", script)
 	}
-	length := 10 * time.Second
+	length = 10 * time.Second
 	if s := os.Getenv("VERSUS_SECONDS"); s != "" {
 		var err error
 		if length, err = time.ParseDuration(s + "s"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	db := harness.StartMariaDB(t)
-	ours := compare(t, db, sigstackOver(t, db), length)
-	theirs := compare(t, db, rekorOver(t, db, bin), length)
+	return bin, length
+}
 
+// A column is one stack and what its measurements have shown.
+type column struct {
+	name    string
+	figures []figure
+}
+
+// beside prints the columns of ours and, after them, the peer's, with what each
+// of ours is of the peer's.
+func beside(t *testing.T, length time.Duration, peer column, ours ...column) {
 	var table strings.Builder
-	fmt.Fprintf(&table, "| | sigstack | rekor-server | sigstack is |\n|---|---|---|---|\n")
-	for i, o := range ours {
-		p := theirs[i]
-		fmt.Fprintf(&table, "| %s, rate | %.0f/s | %.0f/s | %.1f times |\n", o.what, o.rate, p.rate, o.rate/p.rate)
-		fmt.Fprintf(&table, "| %s, p50 | %v | %v | 1/%.0f |\n", o.what, round(o.p50), round(p.p50), p.p50.Seconds()/o.p50.Seconds())
-		fmt.Fprintf(&table, "| %s, p99 | %v | %v | |\n", o.what, round(o.p99), round(p.p99))
-		fmt.Fprintf(&table, "| %s, CPU each | %v | %v | 1/%.0f |\n", o.what, round(o.cpu), round(p.cpu), p.cpu.Seconds()/o.cpu.Seconds())
-		fmt.Fprintf(&table, "| %s, refused | %d | %d | |\n", o.what, o.refused, p.refused)
+	row := func(cells ...string) { fmt.Fprintf(&table, "| %s |\n", strings.Join(cells, " | ")) }
+	head := []string{""}
+	for _, c := range append(slices.Clone(ours), peer) {
+		head = append(head, c.name)
+	}
+	for _, c := range ours {
+		head = append(head, c.name+" is")
+	}
+	row(head...)
+	table.WriteString(strings.Repeat("|---", len(head)) + "|\n")
+	times := []struct {
+		what string
+		of   func(figure) time.Duration
+	}{
+		{"p50", func(f figure) time.Duration { return f.p50 }},
+		{"p99", func(f figure) time.Duration { return f.p99 }},
+		{"CPU each", func(f figure) time.Duration { return f.cpu }},
+	}
+	for i, p := range peer.figures {
+		all := make([]figure, 0, len(ours)+1)
+		for _, c := range ours {
+			all = append(all, c.figures[i])
+		}
+		all = append(all, p)
+
+		rates, ratios, refused := []string{p.what + ", rate"}, []string(nil), []string{p.what + ", refused"}
+		for _, f := range all {
+			rates, refused = append(rates, fmt.Sprintf("%.0f/s", f.rate)), append(refused, fmt.Sprint(f.refused))
+			ratios = append(ratios, fmt.Sprintf("%.1f times", f.rate/p.rate))
+		}
+		row(append(rates, ratios[:len(ours)]...)...)
+		for _, d := range times {
+			cells, ratios := []string{p.what + ", " + d.what}, []string(nil)
+			for _, f := range all {
+				cells = append(cells, round(d.of(f)).String())
+				ratios = append(ratios, fmt.Sprintf("1/%.1f", d.of(p).Seconds()/d.of(f).Seconds()))
+			}
+			row(append(cells, ratios[:len(ours)]...)...)
+		}
+		row(append(refused, make([]string, len(ours))...)...)
 	}
 	t.Logf("%d cores, clients included, %v for each line:\n%s", runtime.NumCPU(), length, table.String())
 }
@@ -66,9 +105,13 @@ func round(d time.Duration) time.Duration {
 
 // A stack is an implementation under measurement.
 type stack struct {
-	addr string                           // host:port of its Rekor v1 API
+	addr string                           // host:port of its API
 	cpu  func(t testing.TB) time.Duration // that all its processes have used, without the database
 	stop func()
+
+	// check, if it is set, is given the body of each answer of success, when
+	// the run is over.
+	check func(body []byte) error
 }
 
 // A figure is what one measurement has shown.
@@ -80,56 +123,49 @@ type figure struct {
 	refused  int           // answers with another status than the one for success
 }
 
-func sigstackOver(t *testing.T, db *harness.MariaDB) stack {
-	s := harness.StartWith(t, harness.Options{DSN: db.NewDatabase(t)})
-	return stack{addr: strings.TrimPrefix(s.URL, "http://"), cpu: s.CPU, stop: s.Stop}
+// sigstackWith starts sigstack.
+func sigstackWith(t *testing.T, o harness.Options) (*harness.Server, stack) {
+	s := harness.StartWith(t, o)
+	return s, stack{addr: addr(s), cpu: s.CPU, stop: s.Stop}
 }
 
-// rekorOver starts the public implementation with the settings that it has by
-// default, and waits until it serves. Its search index is in the same database,
-// which saves it a Redis.
-func rekorOver(t *testing.T, db *harness.MariaDB, bin string) stack {
-	dsn := db.NewDatabase(t)
-	loadSchema(t, dsn)
-	var all []*harness.Process
-	start := func(name string, args ...string) {
-		all = append(all, harness.StartProcess(t, t.TempDir(), nil, filepath.Join(bin, name), args...))
+// programs are the processes of a stack, and ends them together.
+type programs struct {
+	t   *testing.T
+	bin string // where they are
+	all []*harness.Process
+}
+
+func (p *programs) start(name string, args ...string) {
+	p.all = append(p.all, harness.StartProcess(p.t, p.t.TempDir(), nil, filepath.Join(p.bin, name), args...))
+}
+
+func (p *programs) cpu(t testing.TB) (sum time.Duration) {
+	for _, process := range p.all {
+		sum += process.CPU(t)
 	}
-	rpc := freePort(t)
-	start("trillian_log_server", "--mysql_uri="+dsn, "--rpc_endpoint="+rpc, "--http_endpoint=")
-	start("trillian_log_signer", "--mysql_uri="+dsn, "--rpc_endpoint="+freePort(t), "--http_endpoint=", "--force_master")
-	host, port, err := net.SplitHostPort(rpc)
+	return sum
+}
+
+func (p *programs) stop() {
+	for _, process := range slices.Backward(p.all) {
+		process.Kill()
+	}
+}
+
+// trillian starts a log server and a log signer with the settings that they have
+// by default, and makes a tree.
+func (p *programs) trillian(dsn string) (rpc, tree string) {
+	loadSchema(p.t, dsn)
+	rpc = harness.FreeAddr(p.t)
+	p.start("trillian_log_server", "--mysql_uri="+dsn, "--rpc_endpoint="+rpc, "--http_endpoint=")
+	p.start("trillian_log_signer", "--mysql_uri="+dsn, "--rpc_endpoint="+harness.FreeAddr(p.t), "--http_endpoint=", "--force_master")
+	awaitPort(p.t, rpc)
+	id, err := exec.Command(filepath.Join(p.bin, "createtree"), "--admin_server="+rpc).Output()
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatalf("createtree: %v", err)
 	}
-	awaitPort(t, rpc)
-	tree, err := exec.Command(filepath.Join(bin, "createtree"), "--admin_server="+rpc).Output()
-	if err != nil {
-		t.Fatalf("createtree: %v", err)
-	}
-	addr := freePort(t)
-	_, own, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	start("rekor-server", "serve", "--rekor_server.address=127.0.0.1", "--port="+own, "--rekor_server.signer=memory", "--log_type=prod",
-		"--trillian_log_server.address="+host, "--trillian_log_server.port="+port, "--trillian_log_server.tlog_id="+strings.TrimSpace(string(tree)),
-		"--search_index.storage_provider=mysql", "--search_index.mysql.dsn="+dsn)
-	awaitPort(t, addr)
-	return stack{
-		addr: addr,
-		cpu: func(t testing.TB) (sum time.Duration) {
-			for _, p := range all {
-				sum += p.CPU(t)
-			}
-			return sum
-		},
-		stop: func() {
-			for _, p := range slices.Backward(all) {
-				p.Kill()
-			}
-		},
-	}
+	return rpc, strings.TrimSpace(string(id))
 }
 
 // loadSchema makes Trillian's tables from the file in its module.
@@ -152,16 +188,6 @@ func loadSchema(t *testing.T, dsn string) {
 	}
 }
 
-// freePort returns a loopback address that nobody listened on a moment ago.
-func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // awaitPort returns when somebody listens.
 func awaitPort(t *testing.T, addr string) {
 	for limit := time.Now().Add(time.Minute); ; {
@@ -177,37 +203,6 @@ func awaitPort(t *testing.T, addr string) {
 	}
 }
 
-// compare measures a stack and stops it.
-func compare(t *testing.T, db *harness.MariaDB, s stack, length time.Duration) []figure {
-	defer s.stop()
-	key := newSigner(t)
-	artifacts := 0
-	entries := func(n int) [][]byte {
-		out := make([][]byte, n)
-		for i := range out {
-			artifacts++
-			out[i] = key.entry(t, s.addr, fmt.Append(nil, artifacts))
-		}
-		return out
-	}
-	var all []figure
-	for _, c := range []struct {
-		what    string
-		clients int
-	}{{"entries, 1 client", 1}, {"entries, 64 clients", 64}, {"entries, 256 clients", 256}} {
-		all = append(all, s.measure(t, db, c.what, c.clients, http.StatusCreated, entries, length))
-	}
-	size := artifacts / 2 // are there in any case: some uploads may have been refused
-	reads := func(n int) [][]byte {
-		out := make([][]byte, n)
-		for i := range out {
-			out[i] = request(s.addr, "GET", fmt.Sprintf("/api/v1/log/entries?logIndex=%d", i*7919%size), nil)
-		}
-		return out
-	}
-	return append(all, s.measure(t, db, "reads by index, 64 clients", 64, http.StatusOK, reads, length))
-}
-
 // measure sends requests in a closed loop for about a length of time: as many
 // as a second of trial says.
 func (s stack) measure(t *testing.T, db *harness.MariaDB, what string, clients, status int, requests func(n int) [][]byte, length time.Duration) figure {
@@ -217,6 +212,10 @@ func (s stack) measure(t *testing.T, db *harness.MariaDB, what string, clients, 
 	cpu := s.cpu(t) + db.CPU(t)
 	run := s.send(t, clients, status, prepared)
 	cpu = s.cpu(t) + db.CPU(t) - cpu
+	s.checkAll(t, append(trial.bodies, run.bodies...))
+	if run.refusal != "" {
+		t.Logf("%s: an answer of %d that were refused: %s", what, n-len(run.answers), run.refusal)
+	}
 	accepted := len(run.answers)
 	if accepted == 0 {
 		t.Fatalf("%s: none of %d was accepted", what, n)
@@ -232,28 +231,22 @@ func (s stack) measure(t *testing.T, db *harness.MariaDB, what string, clients, 
 type run struct {
 	took    time.Duration   // all of them
 	answers []time.Duration // how long each took that was accepted
+	bodies  [][]byte        // of these, where there is a check
+	refusal string          // one of the others
 }
 
-// send sends each request once.
-func (s stack) send(t *testing.T, clients, status int, requests [][]byte) run {
-	answers := make([][]time.Duration, clients)
+// checkAll checks answers on all cores.
+func (s stack) checkAll(t *testing.T, bodies [][]byte) {
+	if s.check == nil {
+		return
+	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	start := time.Now()
-	for c := range clients {
+	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			conn := dial(t, s.addr)
-			defer conn.Close()
-			for {
-				n := int(next.Add(1)) - 1
-				if n >= len(requests) || t.Failed() {
-					return
-				}
-				start := time.Now()
-				if got, _, err := conn.roundTrip(requests[n]); err != nil {
-					t.Error(err)
-				} else if got == status {
-					answers[c] = append(answers[c], time.Since(start))
+			for n := next.Add(1) - 1; n < int64(len(bodies)) && !t.Failed(); n = next.Add(1) - 1 {
+				if err := s.check(bodies[n]); err != nil {
+					t.Errorf("%v: %.300s", err, bodies[n])
 				}
 			}
 		})
@@ -262,5 +255,50 @@ func (s stack) send(t *testing.T, clients, status int, requests [][]byte) run {
 	if t.Failed() {
 		t.FailNow()
 	}
-	return run{time.Since(start), slices.Concat(answers...)}
+}
+
+// send sends each request once.
+func (s stack) send(t *testing.T, clients, status int, requests [][]byte) run {
+	runs := make([]run, clients)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now()
+	for c := range runs {
+		wg.Go(func() {
+			own := &runs[c]
+			conn := dial(t, s.addr)
+			defer conn.Close()
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= len(requests) || t.Failed() {
+					return
+				}
+				start := time.Now()
+				got, body, err := conn.roundTrip(requests[n])
+				switch {
+				case err != nil:
+					t.Error(err)
+				case got != status:
+					own.refusal = fmt.Sprintf("%d: %.300s", got, body)
+				default:
+					own.answers = append(own.answers, time.Since(start))
+					if s.check != nil {
+						own.bodies = append(own.bodies, bytes.Clone(body))
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	all := run{took: time.Since(start)}
+	for _, r := range runs {
+		all.answers, all.bodies = append(all.answers, r.answers...), append(all.bodies, r.bodies...)
+		if r.refusal != "" {
+			all.refusal = r.refusal
+		}
+	}
+	return all
 }

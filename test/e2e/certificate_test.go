@@ -79,22 +79,28 @@ func inspectWorkflowCertificate(t *testing.T, server *harness.Server) {
 // inspect gets a certificate with cosign 2 and reads it with openssl.
 func (u *user) inspect(token, san, issuer string) {
 	u.t.Helper()
-	trust := publishedTrust(u.t, u.server)
 	u.initialize("cosign2")
 	u.Write("blob", []byte("blob of "+u.t.Name()+"\n"))
 	u.Run("cosign2", args("sign-blob", "--yes", u.urls(), "--identity-token", token,
 		"--output-certificate", "fulcio.crt.base64", "blob")...)
-	text := unbase64(u.t, string(u.Read("fulcio.crt.base64")))
-	u.Write("fulcio.crt", text)
+	u.Write("fulcio.crt", unbase64(u.t, string(u.Read("fulcio.crt.base64"))))
+	u.readCertificate("fulcio.crt", san, issuer)
+}
+
+// readCertificate reads a certificate with openssl, and fails the test unless it
+// has what tutorials show.
+func (u *user) readCertificate(file, san, issuer string) {
+	u.t.Helper()
+	trust := publishedTrust(u.t, u.server)
 	u.Write("root.pem", trust.root)
 	u.Write("intermediate.pem", trust.intermediate)
 
-	out := u.Run("openssl", "x509", "-in", "fulcio.crt", "-noout", "-text").Stdout
+	out := u.Run("openssl", "x509", "-in", file, "-noout", "-text").Stdout
 	// OpenSSL pads every line; its words are what counts.
 	lines := regexp.MustCompile(`\s*\n\s*`).ReplaceAllString(out, "\n")
 	for what, want := range map[string]string{
 		"no subject":                    `\nSubject:\n`,
-		"issued by the intermediate":    `\nIssuer: .*CN = .*intermediate\n`,
+		"issued by the intermediate":    `\nIssuer: O = .+, CN = .*-intermediate\n`,
 		"a P-256 key":                   `\nASN1 OID: prime256v1\n`,
 		"a critical key usage":          `\nX509v3 Key Usage: critical\nDigital Signature\n`,
 		"an extended key usage":         `\nX509v3 Extended Key Usage:\nCode Signing\n`,
@@ -116,7 +122,10 @@ func (u *user) inspect(token, san, issuer string) {
 		u.t.Errorf("%d SCTs, want 1", n)
 	}
 
-	block, _ := pem.Decode(text)
+	block, _ := pem.Decode(u.Read(file))
+	if block == nil {
+		u.t.Fatalf("%s is not PEM", file)
+	}
 	certificate := parseCertificate(u.t, block.Bytes)
 	if lifetime := certificate.NotAfter.Sub(certificate.NotBefore); lifetime != 10*time.Minute {
 		u.t.Errorf("valid for %s, want 10 minutes", lifetime)
@@ -124,15 +133,22 @@ func (u *user) inspect(token, san, issuer string) {
 	intermediate, _ := pem.Decode(trust.intermediate)
 	checkCertificate(u.t, u.server, certificate, parseCertificate(u.t, intermediate.Bytes))
 
-	// An UTF8String has the tag 0x0c (X.690, section 8.23).
+	values := map[string][]byte{}
 	for _, e := range certificate.Extensions {
-		if e.Id.String() == "1.3.6.1.4.1.57264.1.8" && !bytes.Equal(e.Value, append([]byte{0x0c, byte(len(issuer))}, issuer...)) {
-			u.t.Errorf("1.3.6.1.4.1.57264.1.8 = %x, want the UTF8String %q", e.Value, issuer)
+		values[e.Id.String()] = e.Value
+	}
+	// An UTF8String has the tag 0x0c (X.690, section 8.23).
+	for id, want := range map[string][]byte{
+		"1.3.6.1.4.1.57264.1.1": []byte(issuer),
+		"1.3.6.1.4.1.57264.1.8": append([]byte{0x0c, byte(len(issuer))}, issuer...),
+	} {
+		if !bytes.Equal(values[id], want) {
+			u.t.Errorf("%s = %q, want %q", id, values[id], want)
 		}
 	}
 
-	u.Run("openssl", "verify", "-CAfile", "root.pem", "-untrusted", "intermediate.pem", "fulcio.crt")
-	u.Refuse("unable to get local issuer certificate", "openssl", "verify", "-CAfile", "root.pem", "fulcio.crt")
+	u.Run("openssl", "verify", "-CAfile", "root.pem", "-untrusted", "intermediate.pem", file)
+	u.Refuse("unable to get local issuer certificate", "openssl", "verify", "-CAfile", "root.pem", file)
 }
 
 func parseCertificate(t *testing.T, der []byte) *x509.Certificate {

@@ -114,18 +114,28 @@ func runFlows(t *testing.T, server *harness.Server) {
 		"cosign 2/several signatures":         signTwice,
 		"cosign 2/counter-signature":          counterSign,
 		"cosign 2/attestation":                attest,
+		"cosign 2/attestation as intoto":      attestInToto,
 		"cosign 2/bundle":                     signBlobIntoBundle,
 		"cosign 2/SBOM":                       signSBOM,
 		"cosign 2/key":                        signWithKey,
 		"cosign 2/blob with certificate file": signBlobWithFiles,
 		"cosign 2/SIGSTORE files":             trustFromFiles,
 		"cosign 2/unsigned image":             refuseUnsigned,
+		"tutorial/two keys":                   signWithTwoKeys,
+		"tutorial/blob by key":                signBlobIntoFilesByKey,
+		"tutorial/blob by browser":            signBlobIntoFilesByBrowser,
 		"openssl/email":                       inspectEmailCertificate,
 		"openssl/workflow":                    inspectWorkflowCertificate,
 		"rekor-cli/x509":                      uploadX509,
 		"rekor-cli/pgp":                       uploadPGP,
+		"rekor-cli/intoto":                    uploadInToto,
+		"rekor-cli/cose":                      uploadCOSE,
 		"rekor-cli/ssh":                       uploadSSH,
 		"rekor-cli/minisign":                  uploadMinisign,
+		"rekor-cli/packages":                  uploadPackages,
+		"rekor-cli/jar":                       uploadJar,
+		"rekor-cli/rfc3161":                   uploadTimestamp,
+		"rekor-cli/tuf":                       uploadTUF,
 		"rekor-cli/loginfo":                   watchLog,
 		"client-config/cosign2":               pasteCosign2,
 		"client-config/cosign3":               pasteCosign3,
@@ -233,7 +243,7 @@ func checkKinds(t *testing.T, server *harness.Server) {
 		count[name]++
 	}
 	t.Logf("%d entries: %v", log.TreeSize, count)
-	for _, want := range []string{"hashedrekord", "dsse", "rekord x509", "rekord pgp", "rekord ssh", "rekord minisign"} {
+	for _, want := range []string{"hashedrekord", "dsse", "intoto", "cose", "rekord x509", "rekord pgp", "rekord ssh", "rekord minisign", "alpine", "helm", "rpm", "jar", "rfc3161", "tuf"} {
 		if count[want] == 0 {
 			t.Errorf("no entry of kind %s in the log", want)
 		}

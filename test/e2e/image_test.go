@@ -230,9 +230,18 @@ func counterSign(t *testing.T, server *harness.Server) {
 const predicate = `{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","name":"demo","dataLicense":"CC0-1.0"}`
 
 func attest(t *testing.T, server *harness.Server) {
-	u, _, image := imageUser(t, server, "nina@example.com")
+	attestAs(t, server, "nina@example.com", "dsse")
+}
+
+// attestInToto logs the attestation as earlier releases of cosign did.
+func attestInToto(t *testing.T, server *harness.Server) {
+	attestAs(t, server, "walter@example.com", "intoto", "--rekor-entry-type", "intoto")
+}
+
+func attestAs(t *testing.T, server *harness.Server, email, kind string, how ...string) {
+	u, _, image := imageUser(t, server, email)
 	u.Write("predicate.json", []byte(predicate))
-	index := logIndex(t, u.Run("cosign2", args("attest", "--yes", u.urls(), "--identity-token", u.token(),
+	index := logIndex(t, u.Run("cosign2", args("attest", "--yes", u.urls(), "--identity-token", u.token(), how,
 		"--type", "spdxjson", "--predicate", "predicate.json", image)...))
 	r := u.Run("cosign2", args("verify-attestation", "--rekor-url", server.URL, "--type", "spdxjson", u.identity(), image)...)
 	var envelope struct{ Payload []byte }
@@ -244,8 +253,8 @@ func attest(t *testing.T, server *harness.Server) {
 		"--certificate-identity", "mallory@example.com", "--certificate-oidc-issuer", server.URL+"/oidc", image)
 
 	_, entry := entryAt(t, server, index)
-	if !bytes.Contains(entry.Body, []byte(`"kind":"dsse"`)) {
-		t.Errorf("the attestation is logged as %s, want kind dsse", entry.Body)
+	if !bytes.Contains(entry.Body, []byte(`"kind":"`+kind+`"`)) {
+		t.Errorf("the attestation is logged as %s, want kind %s", entry.Body, kind)
 	}
 }
 

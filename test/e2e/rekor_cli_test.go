@@ -2,10 +2,14 @@ package e2e
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -171,6 +175,59 @@ func uploadPGP(t *testing.T, server *harness.Server) {
 	}
 }
 
+// uploadPackages logs the packages of the public vectors, which rekor-cli reads
+// and checks itself before it sends them.
+func uploadPackages(t *testing.T, server *harness.Server) {
+	u := newUser(t, server, "")
+	for kind, stored := range map[string]string{"alpine": `"pkgname":"apache2-ctl"`, "rpm": `"Name":"test-package"`, "helm": `"algorithm":"sha256"`} {
+		var vector struct {
+			Request struct {
+				Spec struct {
+					PublicKey, Package struct{ Content []byte }
+					Chart              struct{ Provenance struct{ Content []byte } }
+				}
+			}
+		}
+		text, err := os.ReadFile(filepath.Join(harness.Root(t), "test", "vectors", "rekor", kind+".json"))
+		if err == nil {
+			err = json.Unmarshal(text, &vector)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec, artifact, key := vector.Request.Spec, kind+".artifact", kind+".pub"
+		u.Write(artifact, append(spec.Package.Content, spec.Chart.Provenance.Content...))
+		u.Write(key, spec.PublicKey.Content)
+
+		what := []string{"--type", kind, "--artifact", artifact, "--public-key", key}
+		out := u.rekorCLI(args("upload", what)...).Output()
+		m := regexp.MustCompile(`Created entry at index \d+, available at: \S+/([0-9a-f]{80})`).FindStringSubmatch(out)
+		if m == nil {
+			t.Fatalf("rekor-cli upload of %s does not name the entry\n%s", kind, out)
+		}
+		uuid := m[1]
+		if out := u.rekorCLI(args("upload", what)...).Output(); !strings.Contains(out, "Entry already exists") || !strings.Contains(out, uuid) {
+			t.Errorf("a second rekor-cli upload of %s does not find entry %s\n%s", kind, uuid, out)
+		}
+		if out := u.rekorCLI("get", "--uuid", uuid, "--format", "json").Stdout; !strings.Contains(out, stored) {
+			t.Errorf("rekor-cli get of %s does not print %s\n%s", kind, stored, out)
+		}
+		for _, by := range [][]string{what, {"--uuid", uuid}} {
+			if out := u.rekorCLI(args("verify", by)...).Output(); !strings.Contains(out, "Entry Hash: "+uuid[16:]) {
+				t.Errorf("rekor-cli verify %v does not print the entry's hash\n%s", by, out)
+			}
+		}
+		format := "pgp"
+		if kind == "alpine" {
+			format = "x509"
+		}
+		u.found(uuid, "--public-key", key, "--pki-format", format)
+		if kind != "helm" { // the digest is of the chart, which is not sent
+			u.found(uuid, "--sha", u.digest(artifact))
+		}
+	}
+}
+
 // searchOne returns the one UUID that a search finds.
 func (u *user) searchOne(query ...string) string {
 	u.t.Helper()
@@ -196,6 +253,153 @@ func uploadMinisign(t *testing.T, server *harness.Server) {
 	u.Run("minisign", "-G", "-W", "-p", "minisign.pub", "-s", "minisign.key")
 	u.Run("minisign", "-S", "-s", "minisign.key", "-m", "README.txt")
 	u.upload("minisign", "README.txt.minisig", "minisign.pub")
+}
+
+// attest logs a signed statement of a type, reads and verifies the entry, and
+// finds it by everything that it holds.
+func (u *user) attest(kind, artifact string, statement []byte, subject string) {
+	t := u.t
+	t.Helper()
+	what := []string{"--type", kind, "--artifact", artifact, "--public-key", "key.pub", "--pki-format", "x509"}
+	out := u.rekorCLI(args("upload", what)...).Output()
+	m := regexp.MustCompile(`Created entry at index \d+, available at: \S+/([0-9a-f]{80})`).FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("rekor-cli upload of %s does not name the entry\n%s", kind, out)
+	}
+	uuid := m[1]
+	out = u.rekorCLI(args("upload", what)...).Output()
+	if !strings.Contains(out, "Entry already exists") || !strings.Contains(out, uuid) {
+		t.Errorf("a second rekor-cli upload does not find entry %s\n%s", uuid, out)
+	}
+	if out := u.rekorCLI(args("verify", what)...).Output(); !strings.Contains(out, "Entry Hash: "+uuid[16:]) {
+		t.Errorf("rekor-cli verify of %s does not find entry %s\n%s", kind, uuid, out)
+	}
+	payload := sha256.Sum256(statement)
+	if out := u.rekorCLI("get", "--uuid", uuid, "--format", "json").Stdout; !strings.Contains(out, hex.EncodeToString(payload[:])) {
+		t.Errorf("rekor-cli get %s does not show the hash of the payload\n%s", uuid, out)
+	}
+	u.found(uuid, "--sha", hex.EncodeToString(payload[:]))
+	u.found(uuid, "--sha", subject)
+	u.found(uuid, "--public-key", "key.pub", "--pki-format", "x509")
+}
+
+// statement is an in-toto statement about README.txt.
+func (u *user) statement() (text []byte, subject string) {
+	u.t.Helper()
+	u.artifact()
+	subject = u.digest("README.txt")
+	return fmt.Appendf(nil, `{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://example.com/x","subject":[{"name":"README.txt","digest":{"sha256":%q}}]}`, subject), subject
+}
+
+const inTotoType = "application/vnd.in-toto+json"
+
+func uploadInToto(t *testing.T, server *harness.Server) {
+	u := newUser(t, server, "")
+	statement, subject := u.statement()
+	u.signWithOpenSSL()
+	u.Write("pae", fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(inTotoType), inTotoType, len(statement), statement))
+	u.Run("openssl", "dgst", "-sha256", "-sign", "key.pem", "-out", "sig", "pae")
+	envelope, err := json.Marshal(map[string]any{"payloadType": inTotoType, "payload": statement, "signatures": []any{map[string]any{"sig": u.Read("sig")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Write("envelope.json", envelope)
+	// Without a version, rekor-cli uploads but asks for what is no entry to verify.
+	u.attest("intoto:0.0.1", "envelope.json", statement, subject)
+	u.attest("intoto:0.0.2", "envelope.json", statement, subject)
+	if out := u.rekorCLI("upload", "--type", "intoto", "--artifact", "envelope.json", "--public-key", "key.pub").Output(); !strings.Contains(out, "Entry already exists") {
+		t.Errorf("rekor-cli upload without a version does not find version 0.0.2\n%s", out)
+	}
+
+	u.Write("envelope.json", []byte(strings.Replace(string(envelope), `"payload":"`, `"payload":"e30K`, 1)))
+	u.Refuse("", "rekor-cli", u.rekorArgs(args("upload", "--type", "intoto", "--artifact", "envelope.json", "--public-key", "key.pub"))...)
+}
+
+func uploadCOSE(t *testing.T, server *harness.Server) {
+	u := newUser(t, server, "")
+	statement, subject := u.statement()
+	u.Run("openssl", "genrsa", "-out", "key.pem", "2048")
+	u.Run("openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "key.pub")
+	// PS256 and the type of the payload, in CBOR (RFC 9052, sections 3.1 and 4.4).
+	text := func(b []byte) []byte { // of 24 to 65,535 bytes
+		if len(b) < 1<<8 {
+			return append([]byte{0x58, byte(len(b))}, b...)
+		}
+		return append(binary.BigEndian.AppendUint16([]byte{0x59}, uint16(len(b))), b...)
+	}
+	protected := text(append([]byte{0xa2, 1, 0x38, 36, 3, 0x78, byte(len(inTotoType))}, inTotoType...))
+	payload := text(statement)
+	u.Write("tbs", slices.Concat([]byte("\x84\x6aSignature1"), protected, []byte{0x40}, payload))
+	u.Run("openssl", "dgst", "-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32", "-sign", "key.pem", "-out", "sig", "tbs")
+	message := slices.Concat([]byte{0xd2, 0x84}, protected, []byte{0xa0}, payload, text(u.Read("sig")))
+	u.Write("message.cbor", message)
+	u.attest("cose", "message.cbor", statement, subject)
+
+	message[len(message)-1] ^= 1
+	u.Write("message.cbor", message)
+	u.Refuse("", "rekor-cli", u.rekorArgs(args("upload", "--type", "cose", "--artifact", "message.cbor", "--public-key", "key.pub"))...)
+}
+
+// recorded returns a part of the request of a recorded entry, base64 or not.
+func (u *user) recorded(name string, path ...string) []byte {
+	u.t.Helper()
+	data, err := os.ReadFile(filepath.Join(harness.Root(u.t), "test", "vectors", "entries", name+".json"))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	for _, member := range append([]string{"request", "spec"}, path...) {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal(data, &object); err != nil {
+			u.t.Fatalf("%s: %v", member, err)
+		}
+		data = object[member]
+	}
+	var raw []byte
+	if json.Unmarshal(data, &raw) == nil {
+		return raw
+	}
+	return data
+}
+
+// uploadKind logs an entry of a kind that rekor-cli makes of files, and finds it
+// again.
+func (u *user) uploadKind(what ...string) {
+	u.t.Helper()
+	out := u.rekorCLI(args("upload", what)...).Output()
+	m := regexp.MustCompile(`/([0-9a-f]{80})`).FindStringSubmatch(out)
+	if m == nil || !strings.Contains(out, "Created entry at index ") {
+		u.t.Fatalf("rekor-cli upload does not name the entry\n%s", out)
+	}
+	if out := u.rekorCLI(args("upload", what)...).Output(); !strings.Contains(out, "Entry already exists") || !strings.Contains(out, m[1]) {
+		u.t.Errorf("a second rekor-cli upload does not find entry %s\n%s", m[1], out)
+	}
+	if out := u.rekorCLI(args("verify", what)...).Output(); !strings.Contains(out, "Inclusion Proof:") || !strings.Contains(out, m[1][16:]) {
+		u.t.Errorf("rekor-cli verify of entry %s\n%s", m[1], out)
+	}
+	if what[1] == "tuf" {
+		u.found(m[1], what[4:]...)
+	} else {
+		u.found(m[1], "--sha", u.digest(what[3]))
+	}
+}
+
+func uploadJar(t *testing.T, server *harness.Server) {
+	u := newUser(t, server, "")
+	u.Write("signed.jar", u.recorded("jar-timestamped", "archive", "content"))
+	u.uploadKind("--type", "jar", "--artifact", "signed.jar")
+}
+
+func uploadTimestamp(t *testing.T, server *harness.Server) {
+	u := newUser(t, server, "")
+	u.Write("x.tsr", u.recorded("rfc3161-rsa", "tsr", "content"))
+	u.uploadKind("--type", "rfc3161", "--artifact", "x.tsr")
+}
+
+func uploadTUF(t *testing.T, server *harness.Server) {
+	u := newUser(t, server, "")
+	u.Write("targets.json", u.recorded("tuf-targets", "metadata", "content"))
+	u.Write("root.json", u.recorded("tuf-targets", "root", "content"))
+	u.uploadKind("--type", "tuf", "--artifact", "targets.json", "--public-key", "root.json", "--pki-format", "tuf")
 }
 
 // watchLog lets rekor-cli compare two states of the log, as an auditor does.

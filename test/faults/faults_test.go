@@ -14,7 +14,8 @@
 //	F12 one of the logs down
 //
 // Replicas are killed and restarted in turn, over one database and over the
-// nodes of a cluster that are killed themselves.
+// nodes of a cluster that are killed themselves. The chain of the CA and the
+// configuration are swapped under load, which is no fault and must fail nothing.
 //
 // What is not about the files of one storage is done to a server over each: see
 // overEach.
@@ -23,6 +24,7 @@
 // FAULTS_KILLS is the number of random kills, 50 unless it is set,
 // FAULTS_DB_ROUNDS how often each fault of a database comes, twice unless it is
 // set, and FAULTS_REPLICA_WRITES how many writes replicas grant while they are killed.
+// RELOAD_CERTIFICATES is how many certificates are issued while chains are swapped.
 package faults
 
 import (
@@ -176,6 +178,9 @@ func (b *bench) verify() {
 	b.t.Helper()
 	b.recorder.Poll(b.t.Context())
 	b.evidence(0, 0).Verify(b.t)
+	if r := b.AuditVerify(); r.Code != 0 {
+		b.t.Errorf("sigstack audit verify: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
 	if b.t.Failed() {
 		b.t.FailNow()
 	}

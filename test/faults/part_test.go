@@ -110,7 +110,7 @@ func rekorLogDown(t *testing.T, s storage) {
 func TestAuditDown(t *testing.T) { overEach(t, auditDown) }
 
 func auditDown(t *testing.T, s storage) {
-	b := startBench(t, s, harness.Options{Failpoints: "audit.record=error@3,audit.commit=error@5+"})
+	b := startBench(t, s, harness.Options{Failpoints: "audit.record=error@5,audit.commit=error@9+"})
 	b.allow = []int{http.StatusServiceUnavailable}
 	for range 10 {
 		b.load.One(harness.KindCertificate)

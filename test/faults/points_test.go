@@ -144,7 +144,8 @@ func places(s storage) []place {
 	var out []place
 	for _, point := range failpoint.Points() {
 		if slices.Contains(audited, point) {
-			out = append(out, place{point, audit, 1})
+			// The row that intends a certificate, and the one that says that it was issued.
+			out = append(out, place{point, audit, 1}, place{point, audit, 2})
 			continue
 		}
 		if s == sqlite && slices.Contains(integrating, point) || s == mysql && !slices.Contains(storing(s), point) {

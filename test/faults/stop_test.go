@@ -47,6 +47,7 @@ func TestTerminateAnswers(t *testing.T) { overEach(t, terminateAnswers) }
 
 func terminateAnswers(t *testing.T, s storage) {
 	b := startBench(t, s, harness.Options{Failpoints: "tlog.sign:rekorv1=sleep:700ms@2+,tlog.sign:ct=sleep:700ms@2+"})
+	b.load.Token() // a request of its own, which would be one of those under way
 	// One batch is being signed when the others come: two rounds of signing.
 	var wg sync.WaitGroup
 	for _, kind := range []string{harness.KindEntry, harness.KindCertificate} {
@@ -65,6 +66,11 @@ func terminateAnswers(t *testing.T, s storage) {
 	took := time.Since(start)
 	if n := b.ledger.Count(harness.Acknowledged); n != 32 || took > drainLimit {
 		t.Errorf("%d of 32 requests under way were granted, in %s: %s", n, took, b.summary())
+		for _, r := range b.ledger.Records(0) {
+			if !harness.Acknowledged(r) {
+				t.Errorf("%s: %d %s", r.Kind, r.Status, r.Error)
+			}
+		}
 	}
 	t.Logf("32 requests were answered in %s", took.Round(time.Millisecond))
 	b.SetFailpoints("")

@@ -156,7 +156,7 @@ type checker struct {
 	notes map[string]error // checkpoints whose signature was looked at
 
 	rekorKey, ctKey *ecdsa.PublicKey
-	authorities     []*x509.Certificate // issuing certificate first
+	authorities     []authority // of the trust root
 
 	final  SeenTree // of Rekor
 	treeID string   // 16 hexadecimal digits
@@ -233,6 +233,7 @@ func (c *checker) trust() {
 		Tlogs, Ctlogs          []struct{ PublicKey struct{ RawBytes []byte } }
 		CertificateAuthorities []struct {
 			CertChain struct{ Certificates []struct{ RawBytes []byte } }
+			ValidFor  struct{ Start, End time.Time }
 		}
 	}
 	err := c.get("/tuf/targets/trusted_root.json", &root)
@@ -249,13 +250,17 @@ func (c *checker) trust() {
 		c.bad("I1", "the keys cannot be had: %v", err)
 		return
 	}
-	for _, raw := range root.CertificateAuthorities[0].CertChain.Certificates {
-		cert, err := x509.ParseCertificate(raw.RawBytes)
-		if err != nil {
-			c.bad("I7", "the chain in the trust root: %v", err)
-			return
+	for _, ca := range root.CertificateAuthorities {
+		a := authority{start: ca.ValidFor.Start, end: ca.ValidFor.End}
+		for _, raw := range ca.CertChain.Certificates {
+			cert, err := x509.ParseCertificate(raw.RawBytes)
+			if err != nil {
+				c.bad("I7", "a chain in the trust root: %v", err)
+				return
+			}
+			a.certs = append(a.certs, cert)
 		}
-		c.authorities = append(c.authorities, cert)
+		c.authorities = append(c.authorities, a)
 	}
 	var text []byte
 	if err := c.get("/api/v1/log/publicKey", &text); err != nil {
@@ -263,6 +268,12 @@ func (c *checker) trust() {
 	} else if block, _ := pem.Decode(text); block == nil || !bytes.Equal(block.Bytes, root.Tlogs[0].PublicKey.RawBytes) {
 		c.bad("I5", "the log shows another key than the trust root")
 	}
+}
+
+// An authority is a chain in the trust root, issuing certificate first.
+type authority struct {
+	certs      []*x509.Certificate
+	start, end time.Time // when it is valid; no end is zero
 }
 
 func ecdsaKey(spki []byte) (*ecdsa.PublicKey, error) {

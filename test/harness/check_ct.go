@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/url"
 	"os"
@@ -36,6 +37,7 @@ type ctEntry struct {
 	precert   bool
 	issuer    []byte // SHA-256 of its SubjectPublicKeyInfo
 	tbs       []byte // of a precertificate, without poison
+	serial    string // hexadecimal, of a precertificate
 	publicKey string // hexadecimal SHA-256 of the SubjectPublicKeyInfo
 }
 
@@ -115,9 +117,11 @@ func parseLeaf(leaf []byte) (ctEntry, error) {
 	e.tbs = tbs
 	// TBSCertificate: version, serial, algorithm, issuer, validity, subject, key.
 	var fields, spki cryptobyte.String
-	if !tbs.ReadASN1(&fields, der.SEQUENCE) || !fields.SkipASN1(der.Tag(0).ContextSpecific().Constructed()) || !fields.SkipASN1(der.INTEGER) {
+	var serial big.Int
+	if !tbs.ReadASN1(&fields, der.SEQUENCE) || !fields.SkipASN1(der.Tag(0).ContextSpecific().Constructed()) || !fields.ReadASN1Integer(&serial) {
 		return e, errors.New("not a TBSCertificate")
 	}
+	e.serial = serial.Text(16)
 	for range 4 {
 		if !fields.SkipASN1(der.SEQUENCE) {
 			return e, errors.New("not a TBSCertificate")
@@ -131,8 +135,10 @@ func parseLeaf(leaf []byte) (ctEntry, error) {
 	return e, nil
 }
 
-// auditRecord is what the checker reads of an audit row.
+// auditRecord is what the checker reads of an audit row. One that intends a
+// certificate has no hash of it, and one that says what came of it no subject.
 type auditRecord struct {
+	kind              string
 	Serial            string    `json:"serial"`
 	SAN               string    `json:"san"`
 	Subject           string    `json:"subject"`
@@ -146,28 +152,37 @@ type auditRecord struct {
 // certificates compares every request for a certificate with the CT log and the
 // audit log.
 func (c *checker) certificates() {
-	var rows []auditRecord
-	err := c.query("audit.db", "SELECT serial, record FROM audit", "SELECT serial, record FROM sigstack_audit", func(scan func(...any) error) error {
-		var serial, text string
-		var row auditRecord
-		if err := scan(&serial, &text); err != nil {
-			return err
-		}
-		if err := json.Unmarshal([]byte(text), &row); err != nil {
-			return err
-		}
-		if row.Serial != serial {
-			c.bad("I7", "the audit row of serial %s speaks of %s", serial, row.Serial)
-		}
-		rows = append(rows, row)
-		return nil
-	})
-	if err != nil {
-		c.bad("I7", "reading the audit log: %v", err)
-	}
+	intended := map[string]auditRecord{} // by serial
+	intendedKeys := map[string]int{}
 	byCertificate := map[string][]auditRecord{}
 	byKey := map[string]int{}
-	for _, row := range rows {
+	for n, row := range c.auditRows() {
+		switch row.kind {
+		case "migrated":
+			// A first start over a database was cut between the migrations, so
+			// that the next one found a schema of version 1, without rows.
+			if n > 0 {
+				c.bad("I7", "audit row %d says that the schema was migrated, and certificates are before it", n)
+			}
+			continue
+		case "intended":
+			if _, ok := intended[row.Serial]; ok {
+				c.bad("I7", "serial %s was intended twice", row.Serial)
+			}
+			intended[row.Serial] = row
+			intendedKeys[row.PublicKeySHA256]++
+			continue
+		case "failed":
+			if _, ok := intended[row.Serial]; !ok {
+				c.bad("I7", "serial %s has failed, and was not intended before", row.Serial)
+			}
+			continue
+		}
+		was, ok := intended[row.Serial]
+		if !ok || was.PublicKeySHA256 != row.PublicKeySHA256 || was.SAN != row.SAN || !was.NotBefore.Equal(row.NotBefore) || !was.NotAfter.Equal(row.NotAfter) {
+			c.bad("I7", "audit row %s was issued, and %+v was intended before", row.Serial, was)
+		}
+		row.Subject = was.Subject
 		byCertificate[row.CertificateSHA256] = append(byCertificate[row.CertificateSHA256], row)
 		byKey[row.PublicKeySHA256]++
 		if hash := unhex(row.PrecertLeafHash); len(hash) != 32 {
@@ -182,6 +197,9 @@ func (c *checker) certificates() {
 			c.bad("I7", "CT entry %d is no precertificate: nobody submitted one", i)
 		}
 		logged[e.publicKey]++
+		if was, ok := intended[e.serial]; !ok || was.PublicKeySHA256 != e.publicKey {
+			c.bad("I7", "CT entry %d, with serial %s and key %s, was signed, and nothing says that it was intended", i, e.serial, e.publicKey)
+		}
 	}
 
 	serials := map[string]bool{}
@@ -200,8 +218,8 @@ func (c *checker) certificates() {
 			if r.Status != 0 && byKey[r.PublicKey] > 0 && !(c.Unresolved && r.Status == http.StatusServiceUnavailable) {
 				c.bad("I8", "a request that was answered with %d has an audit row", r.Status)
 			}
-			if r.Status >= 400 && r.Status < 500 && logged[r.PublicKey] > 0 {
-				c.bad("I8", "a request that was refused has a precertificate")
+			if r.Status >= 400 && r.Status < 500 && logged[r.PublicKey]+intendedKeys[r.PublicKey] > 0 {
+				c.bad("I8", "a request that was refused has a precertificate, or was intended")
 			}
 			if len(r.Chain) > 0 {
 				c.bad("I8", "an answer with status %d holds certificates", r.Status)
@@ -235,11 +253,57 @@ func (c *checker) certificates() {
 			c.bad("I7", "the CT log has %d precertificates for key %s, which nobody asked for", n, key)
 		}
 	}
-	for key := range byKey {
+	for key := range intendedKeys { // whatever is issued was intended
 		if !known[key] {
 			c.bad("I7", "the audit log has a row for key %s, which nobody asked for", key)
 		}
 	}
+}
+
+// auditRows reads the audit log, and holds its hashes against the chain that its
+// rows lead to: domain, hash before, time, and kind, serial and record with their
+// lengths.
+func (c *checker) auditRows() []auditRecord {
+	var rows []auditRecord
+	chain := make([]byte, sha256.Size)
+	err := c.query("audit.db", "SELECT time, kind, serial, record, hash FROM audit ORDER BY seq",
+		"SELECT time, kind, serial, record, hash FROM sigstack_audit_row ORDER BY seq", func(scan func(...any) error) error {
+			var nanos int64
+			var kind, serial, text string
+			var hash []byte
+			if err := scan(&nanos, &kind, &serial, &text, &hash); err != nil {
+				return err
+			}
+			var b cryptobyte.Builder
+			b.AddBytes([]byte("sigstack audit row, version 1\n"))
+			b.AddBytes(chain)
+			b.AddUint64(uint64(nanos))
+			for _, field := range []string{kind, serial, text} {
+				b.AddUint32LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(field)) })
+			}
+			sum := sha256.Sum256(b.BytesOrPanic())
+			if chain = sum[:]; !bytes.Equal(chain, hash) {
+				c.bad("I7", "audit row %d (%s %s) has hash %x, its chain has %x", len(rows), kind, serial, hash, chain)
+			}
+			row := auditRecord{kind: kind}
+			if err := json.Unmarshal([]byte(text), &row); err != nil {
+				return err
+			}
+			if row.Serial != serial {
+				c.bad("I7", "the audit row of serial %s speaks of %s", serial, row.Serial)
+			}
+			rows = append(rows, row)
+			return nil
+		})
+	if err != nil {
+		c.bad("I7", "reading the audit log: %v", err)
+	}
+	var head []byte
+	err = c.query("audit.db", "SELECT hash FROM audit_head", "SELECT hash FROM sigstack_audit_head", func(scan func(...any) error) error { return scan(&head) })
+	if err != nil || !bytes.Equal(head, chain) {
+		c.bad("I7", "the head of the audit log is %x (%v), its rows lead to %x", head, err, chain)
+	}
+	return rows
 }
 
 var (
@@ -270,19 +334,21 @@ var profile = []struct {
 
 // certificate verifies one that was issued, and finds its precertificate.
 func (c *checker) certificate(r Record) (*x509.Certificate, error) {
-	if len(r.Chain) != 1+len(c.authorities) {
-		return nil, fmt.Errorf("%d certificates in the chain, want %d", len(r.Chain), 1+len(c.authorities))
+	if len(r.Chain) < 2 {
+		return nil, fmt.Errorf("%d certificates in the chain, want its issuer's too", len(r.Chain))
 	}
-	for i, a := range c.authorities {
-		if !bytes.Equal(r.Chain[i+1], a.Raw) {
-			return nil, errors.New("its chain is not the one in the trust root")
-		}
+	at := slices.IndexFunc(c.authorities, func(a authority) bool {
+		return slices.EqualFunc(a.certs, r.Chain[1:], func(c *x509.Certificate, der []byte) bool { return bytes.Equal(c.Raw, der) })
+	})
+	if at < 0 {
+		return nil, errors.New("its chain is not one in the trust root")
 	}
+	signed := c.authorities[at]
 	cert, err := x509.ParseCertificate(r.Chain[0])
 	if err != nil {
 		return nil, err
 	}
-	issuer := c.authorities[0]
+	issuer := signed.certs[0]
 	if err := cert.CheckSignatureFrom(issuer); err != nil {
 		return nil, err
 	}
@@ -304,12 +370,13 @@ func (c *checker) certificate(r Record) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("names %v %v %v %v", cert.EmailAddresses, cert.DNSNames, cert.IPAddresses, cert.URIs)
 	case !bytes.Equal(cert.RawIssuer, issuer.RawSubject) || !bytes.Equal(cert.AuthorityKeyId, issuer.SubjectKeyId):
 		return nil, errors.New("it does not name its issuer")
+	case cert.NotBefore.Before(signed.start) || !signed.end.IsZero() && cert.NotAfter.After(signed.end):
+		return nil, fmt.Errorf("valid from %s to %s, its chain in the trust root from %s to %s", cert.NotBefore, cert.NotAfter, signed.start, signed.end)
 	case len(cert.Subject.Names) > 0 || cert.IsCA:
 		return nil, fmt.Errorf("subject %s, CA %v", cert.Subject, cert.IsCA)
 	case len(cert.Extensions) != len(profile):
 		return nil, fmt.Errorf("%d extensions, want %d", len(cert.Extensions), len(profile))
 	}
-	var sct []byte
 	for i, e := range cert.Extensions {
 		if !e.Id.Equal(profile[i].id) || e.Critical != profile[i].critical {
 			return nil, fmt.Errorf("extension %d is %s (critical: %v)", i, e.Id, e.Critical)
@@ -318,49 +385,15 @@ func (c *checker) certificate(r Record) (*x509.Certificate, error) {
 		case e.Id.Equal(oidIssuer) && string(e.Value) != r.Issuer,
 			e.Id.Equal(oidIssuer2) && string(e.Value) != "\x0c"+string(rune(len(r.Issuer)))+r.Issuer:
 			return nil, fmt.Errorf("extension %s is %q, want the issuer %s", e.Id, e.Value, r.Issuer)
-		case e.Id.Equal(oidSCTList):
-			sct = e.Value
 		}
 	}
 
-	// RFC 6962, section 3.3: an octet string with a list of one SCT.
-	var octets, list, one, extensions cryptobyte.String
-	var version uint8
-	var logID []byte
-	var timestamp uint64
-	value := cryptobyte.String(sct)
-	if !value.ReadASN1(&octets, der.OCTET_STRING) || !value.Empty() || !octets.ReadUint16LengthPrefixed(&list) || !octets.Empty() ||
-		!list.ReadUint16LengthPrefixed(&one) || !list.Empty() || !one.ReadUint8(&version) || version != 0 ||
-		!one.ReadBytes(&logID, sha256.Size) || !one.ReadUint64(&timestamp) || !one.ReadUint16LengthPrefixed(&extensions) {
-		return nil, errors.New("its SCT list is not a list of one SCT")
-	}
-	ctSPKI, err := x509.MarshalPKIXPublicKey(c.ctKey)
+	leaf, stamped, err := VerifySCT(cert, issuer, c.ctKey)
 	if err != nil {
 		return nil, err
 	}
-	if id := sha256.Sum256(ctSPKI); !bytes.Equal(logID, id[:]) {
-		return nil, fmt.Errorf("its SCT is of log %x, want %x", logID, id)
-	}
-	at := time.UnixMilli(int64(timestamp))
-	if at.Add(clockError).Before(r.Sent) || at.After(r.Received.Add(clockError)) {
-		c.bad("I4", "an SCT is of %s, asked for from %s to %s", at, r.Sent, r.Received)
-	}
-	tbs, err := withoutSCT(cert.RawTBSCertificate)
-	if err != nil {
-		return nil, err
-	}
-	// The leaf, and what an SCT signs (RFC 6962, sections 3.2 and 3.4).
-	var b cryptobyte.Builder
-	b.AddUint16(0)
-	b.AddUint64(timestamp)
-	b.AddUint16(1)
-	issuerKey := sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
-	b.AddBytes(issuerKey[:])
-	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(tbs) })
-	b.AddUint16(0)
-	leaf := b.BytesOrPanic()
-	if err := verifyDigitallySigned(c.ctKey, leaf, one); err != nil {
-		return nil, fmt.Errorf("its SCT: %w", err)
+	if stamped.Add(clockError).Before(r.Sent) || stamped.After(r.Received.Add(clockError)) {
+		c.bad("I4", "an SCT is of %s, asked for from %s to %s", stamped, r.Sent, r.Received)
 	}
 	hash := rfc6962.DefaultHasher.HashLeaf(leaf)
 	query := url.Values{"hash": {base64.StdEncoding.EncodeToString(hash)}, "tree_size": {fmt.Sprint(c.ctFinal.Size)}}
@@ -378,6 +411,55 @@ func (c *checker) certificate(r Record) (*x509.Certificate, error) {
 		return nil, errors.New("get-entries does not have its precertificate")
 	}
 	return cert, nil
+}
+
+// VerifySCT checks that a certificate carries one SCT and that this is the promise
+// of the log with this key to include its precertificate, which issuer has signed.
+// It returns the MerkleTreeLeaf that is promised and the time of the promise.
+func VerifySCT(cert, issuer *x509.Certificate, key *ecdsa.PublicKey) (leaf []byte, at time.Time, err error) {
+	fail := func(err error) ([]byte, time.Time, error) { return nil, time.Time{}, err }
+	var sct []byte
+	for _, e := range cert.Extensions {
+		if e.Id.Equal(oidSCTList) {
+			sct = e.Value
+		}
+	}
+	// RFC 6962, section 3.3: an octet string with a list of one SCT.
+	var octets, list, one, extensions cryptobyte.String
+	var version uint8
+	var logID []byte
+	var timestamp uint64
+	value := cryptobyte.String(sct)
+	if !value.ReadASN1(&octets, der.OCTET_STRING) || !value.Empty() || !octets.ReadUint16LengthPrefixed(&list) || !octets.Empty() ||
+		!list.ReadUint16LengthPrefixed(&one) || !list.Empty() || !one.ReadUint8(&version) || version != 0 ||
+		!one.ReadBytes(&logID, sha256.Size) || !one.ReadUint64(&timestamp) || !one.ReadUint16LengthPrefixed(&extensions) {
+		return fail(errors.New("its SCT list is not a list of one SCT"))
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return fail(err)
+	}
+	if id := sha256.Sum256(spki); !bytes.Equal(logID, id[:]) {
+		return fail(fmt.Errorf("its SCT is of log %x, want %x", logID, id))
+	}
+	tbs, err := withoutSCT(cert.RawTBSCertificate)
+	if err != nil {
+		return fail(err)
+	}
+	// The leaf, and what an SCT signs (RFC 6962, sections 3.2 and 3.4).
+	var b cryptobyte.Builder
+	b.AddUint16(0)
+	b.AddUint64(timestamp)
+	b.AddUint16(1)
+	issuerKey := sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
+	b.AddBytes(issuerKey[:])
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(tbs) })
+	b.AddUint16(0)
+	leaf = b.BytesOrPanic()
+	if err := verifyDigitallySigned(key, leaf, one); err != nil {
+		return fail(fmt.Errorf("its SCT: %w", err))
+	}
+	return leaf, time.UnixMilli(int64(timestamp)), nil
 }
 
 // withoutSCT returns a TBSCertificate without its SCT list: what the
@@ -478,13 +560,12 @@ func (c *checker) index() {
 	}
 	var hashes []string
 	for key := range want {
-		if strings.HasPrefix(key, "sha256:") {
-			hashes = append(hashes, key)
-		}
+		hashes = append(hashes, key)
 	}
 	found := make([][]string, len(hashes))
 	c.each(len(hashes), func(i int) {
-		if err := c.fetch(http.MethodPost, "/api/v1/index/retrieve", fmt.Appendf(nil, `{"hash":%q}`, hashes[i]), &found[i]); err != nil {
+		hash := "sha256:" + strings.TrimPrefix(hashes[i], "sha256:")
+		if err := c.fetch(http.MethodPost, "/api/v1/index/retrieve", fmt.Appendf(nil, `{"hash":%q}`, hash), &found[i]); err != nil {
 			c.bad("I11", "%v", err)
 		}
 	})
@@ -493,8 +574,8 @@ func (c *checker) index() {
 	}
 }
 
-// searchKeys derives the search keys of a hashedrekord with a public key: the
-// digest of the artifact, and the digest of the key in two spellings.
+// searchKeys derives the search keys that are stored of a hashedrekord with a public
+// key: the digest of the artifact, and that of the key, without "sha256:" before it.
 func searchKeys(body []byte) ([]string, error) {
 	var entry struct {
 		Kind string
@@ -512,7 +593,6 @@ func searchKeys(body []byte) ([]string, error) {
 	return []string{
 		entry.Spec.Data.Hash.Algorithm + ":" + entry.Spec.Data.Hash.Value,
 		hex.EncodeToString(key[:]),
-		"sha256:" + hex.EncodeToString(key[:]),
 	}, nil
 }
 

@@ -183,6 +183,15 @@ func TestCheck(t *testing.T) {
 			r.Chain = slices.Clone(r.Chain)
 			r.Chain[0] = flip(r.Chain[0])
 		}},
+		{"a certificate of a chain that the trust root does not have", "I7", func(e *Evidence) {
+			r := certificate(e)
+			r.Chain = slices.Clone(r.Chain)
+			r.Chain[1] = flip(r.Chain[1])
+		}},
+		{"a certificate without its chain", "I7", func(e *Evidence) {
+			r := certificate(e)
+			r.Chain = r.Chain[:1]
+		}},
 		{"a certificate for somebody else", "I7", func(e *Evidence) { certificate(e).Email = "other@example.com" }},
 		{"a certificate of another issuer", "I7", func(e *Evidence) { certificate(e).Issuer = "https://other.example" }},
 		{"a serial that is given twice", "I7", func(e *Evidence) { e.Records = append(e.Records, *certificate(e)) }},
@@ -242,10 +251,14 @@ func TestCheck(t *testing.T) {
 			e.Leaks.logLine(strings.Split(string(text), "\n")[2])
 		}},
 		{"a row in no search", "I11", sqlDoctor(t, "rekorv1/log.db", "DELETE FROM search WHERE key = (SELECT key FROM search WHERE key LIKE 'sha256:%' LIMIT 1)")},
-		{"a row too many in the index", "I11", sqlDoctor(t, "rekorv1/log.db", "INSERT INTO search SELECT 'SHA256:' || substr(key, 8), hash FROM search WHERE key LIKE 'sha256:%' LIMIT 1")},
+		{"a row too many in the index", "I11", sqlDoctor(t, "rekorv1/log.db", "INSERT INTO search SELECT 'SHA256:' || substr(key, 8), at, hash FROM search WHERE key LIKE 'sha256:%' LIMIT 1")},
 		{"a stored entry that changed", "I10", sqlDoctor(t, "rekorv1/log.db", "UPDATE entry SET value = value || ' ' WHERE idx = 17")},
 		{"a tile that changed", "I10", sqlDoctor(t, "ct/log.db", "UPDATE tile SET hashes = zeroblob(length(hashes)) WHERE pos = 0")},
-		{"a certificate without audit row", "I7", sqlDoctor(t, "audit.db", "DELETE FROM audit WHERE seq = 1")},
+		{"a certificate without audit row", "I7", sqlDoctor(t, "audit.db", "DELETE FROM audit WHERE kind = 'issued' AND seq < 9")},
+		{"a certificate that nothing intended", "I7", sqlDoctor(t, "audit.db", "DELETE FROM audit WHERE seq = 1")},
+		{"an audit row in another place", "I7", sqlDoctor(t, "audit.db", "UPDATE audit SET seq = -seq WHERE seq IN (1, 3)")},
+		{"an audit row of another time", "I7", sqlDoctor(t, "audit.db", "UPDATE audit SET time = time + 1 WHERE seq = 3")},
+		{"a head of another audit log", "I7", sqlDoctor(t, "audit.db", "UPDATE audit_head SET hash = zeroblob(32)")},
 		{"an audit row of another certificate", "I7", sqlDoctor(t, "audit.db", `UPDATE audit SET record = json_set(record, '$.serial', '00') WHERE seq = 1`)},
 	} {
 		e := *whole

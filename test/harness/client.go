@@ -152,7 +152,7 @@ func (c *Client) find(name string) string {
 			return path
 		}
 	}
-	if slices.Contains([]string{"cosign2", "cosign3", "rekor-cli", "crane"}, name) {
+	if slices.Contains([]string{"cosign2", "cosign3", "rekor-cli", "crane", "pebble"}, name) {
 		c.t.Fatalf("%s is not in .tools/bin: run make tools", name)
 	}
 	path, err := exec.LookPath(name)

@@ -170,15 +170,6 @@ func (m *MariaDB) data() string {
 	return filepath.Join(m.dir, "data")
 }
 
-// freeAddr returns a loopback address that nobody listens at.
-func freeAddr() (string, error) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return free.Addr().String(), free.Close()
-}
-
 // copyData gives the server a copy of the data directory of one that does not
 // run.
 func (m *MariaDB) copyData(from string) error {

@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,7 +37,7 @@ type Server struct {
 	t       testing.TB
 	options Options
 	dir     string // its data directory, as the server sees it
-	listen  string // the addresses to take at the next start
+	listen  string // the addresses to take at each start
 	ops     string
 	proc    *Process
 }
@@ -66,6 +64,9 @@ type Options struct {
 
 	// Leaks, if set, reads every line that the server prints.
 	Leaks *Leaks
+
+	// Env is added to the environment, NAME=VALUE.
+	Env []string
 }
 
 // Start starts a server on an empty data directory and free ports, and returns
@@ -88,7 +89,7 @@ func StartWith(t testing.TB, o Options) *Server {
 // starts it and does not wait.
 func NewServer(t testing.TB, o Options) *Server {
 	t.Helper()
-	s := &Server{t: t, options: o, listen: "127.0.0.1:0", ops: "127.0.0.1:0"}
+	s := &Server{t: t, options: o, listen: FreeAddr(t), ops: FreeAddr(t)}
 	o.Faulty = o.Faulty || o.Failpoints != "" || o.Clock != nil
 	s.options = o
 	switch {
@@ -108,16 +109,11 @@ func NewServer(t testing.TB, o Options) *Server {
 // the same URL in what it publishes. It was not started yet.
 func (s *Server) Replica(t testing.TB) *Server {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free.Close()
 	o := s.options
 	o.Dir = ""
 	o.Args = append(slices.Clone(o.Args), "--url", s.URL)
 	r := NewServer(t, o)
-	r.listen, r.URL, r.Public = free.Addr().String(), "http://"+free.Addr().String(), s.Public
+	r.URL, r.Public = "http://"+r.listen, s.Public
 	keys := filepath.Join(r.Dir, "keys")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
 		t.Fatal(err)
@@ -169,7 +165,7 @@ func (s *Server) Launch() {
 	s.t.Helper()
 	binary := Binary(s.t)
 	home := s.t.TempDir()
-	env := cleanEnv(home, os.Getenv("PATH"))
+	env := append(cleanEnv(home, os.Getenv("PATH")), s.options.Env...)
 	if s.options.Faulty {
 		binary = FaultyBinary(s.t)
 		env = append(env, "SIGSTACK_FAILPOINTS="+s.options.Failpoints)
@@ -227,7 +223,6 @@ func (s *Server) serve() time.Duration {
 		s.t.Fatalf("sigstack serves %s after a restart, before %s", serving.URL, s.URL)
 	}
 	s.URL, s.Ops = serving.URL, serving.Ops
-	s.listen, s.ops = host(s.t, s.URL), host(s.t, s.Ops)
 	s.WaitReady(startLimit)
 	return time.Since(start)
 }
@@ -339,6 +334,28 @@ func (s *Server) Fsck(args ...string) Result {
 	return c.Try(binary, args...)
 }
 
+// AuditVerify runs "sigstack audit verify" on the data directory, or on the
+// database. The server may run.
+func (s *Server) AuditVerify(args ...string) Result {
+	s.t.Helper()
+	if s.options.DSN != "" {
+		dsn := filepath.Join(s.t.TempDir(), "dsn")
+		if err := os.WriteFile(dsn, []byte(s.options.DSN+"\n"), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+		config := Config(s.t, fmt.Sprintf("{data-dir: %q, storage: mysql, mysql: {dsn-file: %q}}", s.dir, dsn))
+		args = append([]string{"audit", "verify", "--config", config}, args...)
+	} else {
+		args = append([]string{"audit", "verify", "--data-dir", s.dir}, args...)
+	}
+	binary := Binary(s.t)
+	if s.options.Disk != nil {
+		binary, args = s.options.Disk.command(binary, args)
+	}
+	c := &Client{t: s.t, Dir: s.t.TempDir()}
+	return c.Try(binary, args...)
+}
+
 // Metric returns the value of a metric without labels.
 func (s *Server) Metric(name string) (float64, error) {
 	res, err := http.Get(s.Ops + "/metrics")
@@ -389,15 +406,6 @@ func CopyData(t testing.TB, from, to string) {
 		t.Fatal(err)
 	}
 	restrict(t, to)
-}
-
-func host(t testing.TB, raw string) string {
-	t.Helper()
-	u, err := url.Parse(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.Host
 }
 
 // Config writes a configuration file, and returns its name.

@@ -17,6 +17,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -123,17 +124,30 @@ func answer(events []Event, from int, text string) int {
 // Commit checks the events between a request and its answer: for each of the
 // files, in this order, it was written, and synced after its last write, before
 // the next file was written; and all that before the answer began, whose text
-// starts with text.
+// starts with text. A file may come twice: what was written to it before the one
+// behind its first place is of that place.
 func Commit(events []Event, text string, files ...string) error {
 	told := answer(events, 0, text)
 	if told < 0 {
 		return fmt.Errorf("the answer %q is not in the trace", text)
 	}
-	before := 0 // the line at which the step before has ended
-	for _, file := range files {
+	before := 0              // the line at which the step before has ended
+	from := map[string]int{} // the line from which on writes to a file are of its next place
+	for i, file := range files {
 		first, last, synced := 0, 0, 0
+		end := events[told].Begun
+		if slices.Contains(files[i+1:], file) {
+			for _, e := range events {
+				if e.writes() && strings.HasSuffix(e.Path, files[i+1]) {
+					end = e.Begun
+					break
+				}
+			}
+		}
+		begin := from[file]
+		from[file] = end
 		for _, e := range events {
-			if e.writes() && strings.HasSuffix(e.Path, file) && e.Begun < events[told].Begun {
+			if e.writes() && strings.HasSuffix(e.Path, file) && e.Begun >= begin && e.Begun < end {
 				if first == 0 {
 					first = e.Begun
 				}

@@ -68,6 +68,32 @@ func TestCommitCanFail(t *testing.T) {
 	}
 }
 
+// certificateFiles are what a certificate is written to: the row that intends it, the
+// CT log and its second memory, and the row that says that it was issued.
+var certificateFiles = []string{"/audit.db-wal", "/ct/log.db-wal", "/ct/signed", "/audit.db-wal"}
+
+// TestCommitTwice has a file that is written twice, and traces with one step less.
+func TestCommitTwice(t *testing.T) {
+	var good []Event
+	for i, path := range certificateFiles {
+		good = append(good, Event{Call: "pwrite64", Path: path, Begun: 4*i + 1, Ended: 4*i + 2}, Event{Call: "fdatasync", Path: path, Begun: 4*i + 3, Ended: 4*i + 4})
+	}
+	good = append(good, Event{Call: "write", Path: "socket:[1]", Data: "HTTP/1.1 200 OK", Begun: 20, Ended: 21})
+	if err := Commit(good, "HTTP/1.1 200", certificateFiles...); err != nil {
+		t.Fatal(err)
+	}
+	for i := range good[:8] {
+		if err := Commit(slices.Delete(slices.Clone(good), i, i+1), "HTTP/1.1 200", certificateFiles...); err == nil {
+			t.Errorf("without event %d: passes", i)
+		}
+	}
+	early := slices.Clone(good)
+	early[6].Begun, early[6].Ended = 10, 10 // while the second memory is being synced
+	if err := Commit(early, "HTTP/1.1 200", certificateFiles...); err == nil {
+		t.Error("a row that is written too early: passes")
+	}
+}
+
 func TestBatchesCanFail(t *testing.T) {
 	check := func(text string) (int, int, error) { return Batches(parse(t, text), entryFiles[0], entryFiles[1]) }
 	next := strings.NewReplacer(`1\n2\n`, `1\n5\n`, `treeSize\":2`, `treeSize\":5`).Replace(good)
@@ -255,7 +281,7 @@ func TestOrder(t *testing.T) {
 	}
 	s.load.Token() // asking for it is answered with 200 too
 	for range 5 {
-		one(harness.KindCertificate, "HTTP/1.1 200", "/ct/log.db-wal", "/ct/signed", "/audit.db-wal")
+		one(harness.KindCertificate, "HTTP/1.1 200", certificateFiles...)
 	}
 
 	const together = 64
@@ -276,6 +302,6 @@ func TestOrder(t *testing.T) {
 		t.Errorf("second start: %v", err)
 	}
 	s.load.Token()
-	one(harness.KindCertificate, "HTTP/1.1 200", "/ct/log.db-wal", "/ct/signed", "/audit.db-wal")
+	one(harness.KindCertificate, "HTTP/1.1 200", certificateFiles...)
 	s.verify()
 }

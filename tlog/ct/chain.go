@@ -34,6 +34,12 @@ func (l *Log) checkChain(cert []byte, chain [][]byte) ([]*x509.Certificate, erro
 	}
 	path := make([]*x509.Certificate, 0, 2+len(chain))
 	for i, der := range append([][]byte{cert}, chain...) {
+		if i > 0 {
+			if known := l.links.issuer(der); known != nil {
+				path = append(path, known)
+				continue
+			}
+		}
 		if len(der) > MaxCertificate {
 			return nil, fmt.Errorf("%w: certificate %d has %d bytes, want at most %d", ErrChain, i, len(der), MaxCertificate)
 		}
@@ -83,6 +89,7 @@ func (l *Log) checkChain(cert []byte, chain [][]byte) ([]*x509.Certificate, erro
 			return nil, fmt.Errorf("%w: certificate %d was not signed by certificate %d: %w", ErrChain, i-1, i, err)
 		}
 	}
+	l.links.remember(path[1 : 1+len(chain)])
 	return path, nil
 }
 
@@ -132,16 +139,46 @@ func (l *Log) checkLink(child, parent *x509.Certificate, issuer bool) error {
 	return l.links.check(child, parent)
 }
 
-// links remembers which issuer certificates were verified: there are few, and
+// links remembers which issuer certificates were verified, and those that were
+// last part of a path, so that they are not parsed again: there are few, and
 // the same ones come with every submission. A signature once found good is
 // good for ever, so nothing is ever forgotten for being old.
 type links struct {
-	mu    sync.Mutex
-	known map[[sha256.Size]byte]struct{}
+	mu      sync.Mutex
+	known   map[[sha256.Size]byte]struct{}
+	issuers map[[sha256.Size]byte]*x509.Certificate // by the SHA-256 of its DER
 }
 
-// maxLinks bounds the memory of links: 32 bytes each.
-const maxLinks = 1024
+// Bounds of the memory of links. A link has 32 bytes. An issuer may have up to a
+// megabyte, but is one only if a root of the log, or an issuer below it, has
+// signed it as one.
+const (
+	maxLinks   = 1024
+	maxIssuers = 64
+)
+
+// issuer returns the certificate with this DER if it was part of a path.
+func (k *links) issuer(der []byte) *x509.Certificate {
+	id := sha256.Sum256(der)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.issuers[id]
+}
+
+// remember keeps the issuers of a path that was verified.
+func (k *links) remember(path []*x509.Certificate) {
+	for _, c := range path {
+		id := sha256.Sum256(c.Raw)
+		k.mu.Lock()
+		if k.issuers[id] == nil {
+			if k.issuers == nil || len(k.issuers) >= maxIssuers {
+				k.issuers = make(map[[sha256.Size]byte]*x509.Certificate)
+			}
+			k.issuers[id] = c
+		}
+		k.mu.Unlock()
+	}
+}
 
 func (k *links) check(child, parent *x509.Certificate) error {
 	// DER tells its own length: two certificates in a row have one reading.

@@ -494,6 +494,46 @@ func TestRefusedChains(t *testing.T) {
 	}
 }
 
+// TestIssuersRemembered: what is remembered of a path are its issuers, once it was
+// verified, and not more than some; and it vouches for nothing.
+func TestIssuersRemembered(t *testing.T) {
+	l := newTestLog(t)
+	ctx := context.Background()
+	other := newCA("other")
+	foreign, _ := other.precert(1)
+	if _, err := l.AddPreChain(ctx, foreign.Raw, other.chain()); !errors.Is(err, ErrChain) {
+		t.Fatalf("a chain to another root: %v, want ErrChain", err)
+	}
+	if n := len(l.links.issuers); n != 0 {
+		t.Errorf("%d issuers of a path that was refused are remembered", n)
+	}
+	for serial := range int64(2) {
+		precert, _ := l.ca.precert(serial)
+		must(l.AddPreChain(ctx, precert.Raw, l.ca.chain()))
+		for _, c := range []*x509.Certificate{l.ca.inter, l.ca.root} {
+			if known := l.links.issuer(c.Raw); known == nil || !known.Equal(c) {
+				t.Errorf("the issuer %s of a path that was verified is not remembered", c.Subject)
+			}
+		}
+	}
+	named := *l.ca.inter
+	named.PublicKey = nil // or crypto/x509 would not sign with another key
+	forged := &testCA{inter: &named, interKey: other.interKey, leafKey: other.leafKey}
+	precert, _ := forged.precert(9)
+	if _, err := l.AddPreChain(ctx, precert.Raw, l.ca.chain()); !errors.Is(err, ErrChain) {
+		t.Errorf("a precertificate that a remembered issuer has not signed: %v, want ErrChain", err)
+	}
+	for i := range maxIssuers + 1 {
+		inter := issue(l.ca.root, l.ca.rootKey, l.ca.interKey, caTemplate(fmt.Sprint("intermediate ", i)))
+		ca := &testCA{inter: inter, interKey: l.ca.interKey, leafKey: l.ca.leafKey}
+		precert, _ := ca.precert(int64(i))
+		must(l.AddPreChain(ctx, precert.Raw, [][]byte{inter.Raw}))
+		if n := len(l.links.issuers); n > maxIssuers {
+			t.Fatalf("%d issuers are remembered, want at most %d", n, maxIssuers)
+		}
+	}
+}
+
 // collide gives every leaf the same identity.
 type collide struct{ tlog.Store }
 

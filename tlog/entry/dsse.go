@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,11 +108,6 @@ func proposeDSSE(spec value) ([]byte, *keySet, error) {
 	return d.body(), keys, nil
 }
 
-func sha256Digest(b []byte) digest {
-	sum := sha256.Sum256(b)
-	return digest{algorithm: "sha256", value: hex.EncodeToString(sum[:])}
-}
-
 // readVerifiers decodes the list of verifiers and does not parse them yet.
 func readVerifiers(v value) ([][]byte, error) {
 	if v == nil {
@@ -159,13 +153,8 @@ func readEnvelope(text []byte) (*envelope, error) {
 	if err != nil {
 		return nil, fmt.Errorf("DSSE envelope payload: %w", err)
 	}
-	// DSSE protocol, "Signature Definition": standard or URL-safe alphabet.
-	encoding := base64.StdEncoding
-	if bytes.ContainsAny(payload, "-_") {
-		encoding = base64.URLEncoding
-	}
-	if env.payload, err = encoding.AppendDecode(make([]byte, 0, encoding.DecodedLen(len(payload))), payload); err != nil {
-		return nil, fmt.Errorf("DSSE envelope payload: failed parsing base64 data: %w", err)
+	if env.payload, err = decodePayload(payload); err != nil {
+		return nil, fmt.Errorf("DSSE envelope payload: %w", err)
 	}
 	if m[2] != nil {
 		err = m[2].eachElement(func(v value) error { return env.addSignature(v) })
@@ -177,6 +166,20 @@ func readEnvelope(text []byte) (*envelope, error) {
 		return nil, errors.New("DSSE envelope must contain 1 or more signatures")
 	}
 	return env, nil
+}
+
+// decodePayload decodes the payload of an envelope (DSSE protocol, "Signature
+// Definition"): standard or URL-safe alphabet.
+func decodePayload(text []byte) ([]byte, error) {
+	encoding := base64.StdEncoding
+	if bytes.ContainsAny(text, "-_") {
+		encoding = base64.URLEncoding
+	}
+	out, err := encoding.AppendDecode(make([]byte, 0, encoding.DecodedLen(len(text))), text)
+	if err != nil {
+		return nil, fmt.Errorf("failed parsing base64 data: %w", err)
+	}
+	return out, nil
 }
 
 // addSignature reads one signature. Its text is stored and must be in the form
@@ -213,9 +216,8 @@ func (env *envelope) addSignature(v value) error {
 
 // verify assigns a verifier to each signature, or fails.
 func (env *envelope) verify(verifiers [][]byte) error {
-	pae := env.pae()
-	sum := sha256.Sum256(pae)
-	uncovered, budget := len(env.sigs), maxEdDSABytes
+	check := env.verification()
+	uncovered := len(env.sigs)
 	var earlier []assigned
 	for _, text := range verifiers {
 		if uncovered == 0 {
@@ -225,7 +227,6 @@ func (env *envelope) verify(verifiers [][]byte) error {
 		if err != nil {
 			return fmt.Errorf("could not parse public key as x509: %w", err)
 		}
-		_, edwards := key.PublicKey().(ed25519.PublicKey)
 		// A key that was there before, bare or in another certificate, verifies
 		// what it has verified then: ten certificates of one key must not cost a
 		// hundred verifications.
@@ -238,15 +239,11 @@ func (env *envelope) verify(verifiers [][]byte) error {
 		found := false
 		for i := first; i < last; i++ {
 			s := &env.sigs[i]
-			if edwards {
-				if budget -= len(pae); budget < 0 {
-					return errors.New("could not verify envelope: the payload is too large for this many Ed25519 keys and signatures")
-				}
-				err = key.Verify(pae, sigkey.X509Signature(s.raw))
-			} else {
-				err = key.VerifyDigest(crypto.SHA256, sum[:], s.raw)
+			ok, err := check.by(key, s.raw)
+			if err != nil {
+				return err
 			}
-			if err == nil {
+			if ok {
 				if s.verifier == nil {
 					uncovered--
 				}
@@ -256,7 +253,7 @@ func (env *envelope) verify(verifiers [][]byte) error {
 			}
 		}
 		if !found {
-			return errors.New("could not verify envelope: accepted signatures do not match threshold, Found: 0, Expected 1")
+			return fmt.Errorf("could not verify envelope: %w", errNoSignature)
 		}
 	}
 	if uncovered > 0 {
@@ -265,15 +262,44 @@ func (env *envelope) verify(verifiers [][]byte) error {
 	return nil
 }
 
+// errNoSignature is what the library of public logs says when nothing verifies.
+var errNoSignature = errors.New("accepted signatures do not match threshold, Found: 0, Expected 1")
+
+// A verification verifies signatures of one envelope.
+type verification struct {
+	pae    []byte
+	sum    [sha256.Size]byte // of pae
+	budget int               // bytes that Ed25519 keys may still hash
+}
+
+func (env *envelope) verification() *verification {
+	pae := env.pae()
+	return &verification{pae: pae, sum: sha256.Sum256(pae), budget: maxEdDSABytes}
+}
+
+// by reports whether sig is a signature of key. An error means that more
+// attempts would cost too much.
+func (v *verification) by(key *sigkey.X509, sig []byte) (bool, error) {
+	if _, ok := key.PublicKey().(ed25519.PublicKey); !ok {
+		return key.VerifyDigest(crypto.SHA256, v.sum[:], sig) == nil, nil
+	}
+	if v.budget -= len(v.pae); v.budget < 0 {
+		return false, errors.New("could not verify envelope: the payload is too large for this many Ed25519 keys and signatures")
+	}
+	return key.Verify(v.pae, sigkey.X509Signature(sig)) == nil, nil
+}
+
 // assigned is a verifier and the first signature that it verifies.
 type assigned struct {
 	key *sigkey.X509
 	sig int
 }
 
-func samePublicKey(a, b *sigkey.X509) bool {
-	k, ok := a.PublicKey().(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.Equal(b.PublicKey())
+func samePublicKey(a, b *sigkey.X509) bool { return equalKeys(a.PublicKey(), b.PublicKey()) }
+
+func equalKeys(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
 }
 
 // pae returns the bytes that are signed (DSSE protocol, "Pre-Authentication
@@ -307,6 +333,17 @@ func addStatementKeys(keys *keySet, payload []byte) {
 		return
 	}
 	if m, err = m[1].members("materials"); err == nil {
+		_ = addDigests(keys, m[0])
+	}
+}
+
+// addSubjectKeys adds the digests of the subjects of an in-toto statement, if
+// the payload is one.
+func addSubjectKeys(keys *keySet, payload []byte) {
+	if !json.Valid(payload) {
+		return
+	}
+	if m, err := trimmed(payload).members("subject"); err == nil {
 		_ = addDigests(keys, m[0])
 	}
 }

@@ -12,8 +12,9 @@
 //
 // The leaf hash, and with it the identity of the entry, is SHA-256(0x00 ||
 // Body) (RFC 6962, section 2.1). Equal proposals give equal bytes in every
-// process and at every time: there is no clock, no randomness and no
-// configuration here.
+// process and at every time: there is no randomness and no configuration here,
+// and no clock, but for one thing that it says: the kind tuf refuses metadata
+// that has expired.
 //
 // [Keys] finds the search keys of a stored Body again, to rebuild an index.
 //
@@ -26,9 +27,9 @@
 // no input is a fault of the server.
 //
 // What an input may cost is bounded: keys and signatures by package sigkey,
-// lists by the limits below, and everything else is read once per level, so
-// that time and memory grow linearly with the input. Callers bound the size of
-// the input itself.
+// lists by the limits below, what is decompressed by the limits of its kind, and
+// everything else is read once per level, so that time and memory grow linearly
+// with the input. Callers bound the size of the input itself.
 package entry
 
 import (
@@ -48,6 +49,14 @@ type Entry struct {
 	// [MaxKeyLength] bytes. Hashes are written "sha256:" and 64 hex digits;
 	// hashes of public keys also without the prefix.
 	Keys []string
+	// Attestation is what was signed, for the kinds whose clients ask the log
+	// for it: the payload of an intoto envelope, the whole message of a cose
+	// entry. The log may keep it beside the entry; no hash covers that it does.
+	// Nil for other kinds.
+	Attestation []byte
+	// AttestationKey is the name to keep Attestation under, "sha256:" and 64 hex
+	// digits of its hash. It is one of Keys and in Body.
+	AttestationKey string
 }
 
 // Limits.
@@ -118,21 +127,29 @@ func Propose(proposed []byte) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, keys, err := k.propose(spec)
+	p, err := k.propose(spec)
 	if err != nil {
 		return nil, invalid(err)
 	}
-	sorted, err := keys.sorted()
+	sorted, err := p.keys.sorted()
 	if err != nil {
 		return nil, invalid(err)
 	}
-	return &Entry{Kind: name, Version: version, Body: body, Keys: sorted}, nil
+	return &Entry{
+		Kind:           name,
+		Version:        version,
+		Body:           p.body,
+		Keys:           sorted,
+		Attestation:    p.attestation,
+		AttestationKey: p.attestationKey,
+	}, nil
 }
 
 // Keys returns the search keys of a stored leaf value, sorted. They are those
 // of the [Entry] that it was made from, with one exception: the subjects and
-// materials of an in-toto statement in a dsse entry come from its payload,
-// which the log does not store, and are missing here.
+// materials of an in-toto statement in a dsse, intoto or cose entry come from
+// its payload, which is not in the body, and are missing here. (What is kept
+// of an intoto or cose entry beside the log is its [Entry.Attestation].)
 //
 // Signatures are not verified again. The error is as for [Propose].
 func Keys(body []byte) ([]string, error) {

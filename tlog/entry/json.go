@@ -99,7 +99,7 @@ func (v value) members(names ...string) ([]value, error) {
 }
 
 // eachMember calls f for each member of an object, in order. The name is
-// unescaped and valid during the call.
+// unescaped.
 func (v value) eachMember(f func(name []byte, val value) error) error {
 	if !v.isObject() {
 		return errNotObject

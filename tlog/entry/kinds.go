@@ -1,18 +1,57 @@
 package entry
 
+import (
+	"maps"
+	"slices"
+)
+
 // A kind is one version of one kind of entry.
 type kind struct {
-	// propose verifies a proposed spec and returns the leaf value and the
-	// search keys. It returns plain errors, whose text the client sees.
-	propose func(spec value) (body []byte, keys *keySet, err error)
+	// propose verifies a proposed spec. It returns plain errors, whose text the
+	// client sees.
+	propose func(spec value) (*proposal, error)
 	// keys returns the search keys that a stored spec gives.
 	keys func(spec value) (*keySet, error)
+}
+
+// A proposal is what a proposed spec that was verified comes to.
+type proposal struct {
+	body []byte // the leaf value
+	keys *keySet
+	// attestation is what is kept beside the entry, under attestationKey.
+	attestation    []byte
+	attestationKey string
+}
+
+// unattested makes the propose of a kind that keeps nothing beside the entry.
+func unattested(propose func(spec value) ([]byte, *keySet, error)) func(value) (*proposal, error) {
+	return func(spec value) (*proposal, error) {
+		body, keys, err := propose(spec)
+		if err != nil {
+			return nil, err
+		}
+		return &proposal{body: body, keys: keys}, nil
+	}
 }
 
 // kinds is every kind and version that this log accepts and reads: name, then
 // apiVersion. It is never written.
 var kinds = map[string]map[string]kind{
-	"dsse":         {"0.0.1": {propose: proposeDSSE, keys: keysDSSE}},
-	"hashedrekord": {"0.0.1": {propose: proposeHashedRekord, keys: keysHashedRekord}},
-	"rekord":       {"0.0.1": {propose: proposeRekord, keys: keysRekord}},
+	"alpine":       {"0.0.1": {propose: unattested(proposeAlpine), keys: keysAlpine}},
+	"cose":         {"0.0.1": {propose: proposeCOSE, keys: keysCOSE}},
+	"dsse":         {"0.0.1": {propose: unattested(proposeDSSE), keys: keysDSSE}},
+	"hashedrekord": {"0.0.1": {propose: unattested(proposeHashedRekord), keys: keysHashedRekord}},
+	"helm":         {"0.0.1": {propose: unattested(proposeHelm), keys: keysHelm}},
+	"intoto": {
+		"0.0.1": {propose: proposeInToto001, keys: keysInToto001},
+		"0.0.2": {propose: proposeInToto002, keys: keysInToto002},
+	},
+	"jar":     {"0.0.1": {propose: unattested(proposeJar), keys: keysJar}},
+	"rekord":  {"0.0.1": {propose: unattested(proposeRekord), keys: keysRekord}},
+	"rfc3161": {"0.0.1": {propose: unattested(proposeTimestamp), keys: keysTimestamp}},
+	"rpm":     {"0.0.1": {propose: unattested(proposeRPM), keys: keysRPM}},
+	"tuf":     {"0.0.1": {propose: unattested(proposeTUF), keys: keysTUF}},
 }
+
+// Kinds are the names of all kinds, sorted.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }

@@ -1,9 +1,7 @@
 package entry
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -91,12 +89,9 @@ func proposeRekord(spec value) ([]byte, *keySet, error) {
 	if len(content) == 0 {
 		return nil, nil, errors.New("'content' must be specified for data")
 	}
-	sum := sha256.Sum256(content)
-	computed := digest{algorithm: "sha256", value: hex.EncodeToString(sum[:])}
-	if r.hash.value != "" && r.hash != computed {
-		return nil, nil, fmt.Errorf("SHA mismatch: %s != %s", computed.value, r.hash.value)
+	if r.hash, err = matchDigest(content, r.hash); err != nil {
+		return nil, nil, err
 	}
-	r.hash = computed
 	if err := r.key.Verify(content, r.sig); err != nil {
 		return nil, nil, err
 	}

@@ -29,6 +29,20 @@ func (s *keySet) add(keys ...string) {
 	}
 }
 
+// KeyHash returns the lower-case hex SHA-256 by which a public key is searched.
+// The formats are those of package sigkey, and tuf, whose keys are root
+// metadata.
+func KeyHash(format string, content []byte) (string, error) {
+	if format == "tuf" {
+		return hashTUFRoot(content)
+	}
+	key, err := sigkey.ParseKey(format, content)
+	if err != nil {
+		return "", err
+	}
+	return sigkey.Hash(key), nil
+}
+
 func (s *keySet) addKey(k sigkey.Key) { s.add(sigkey.SearchKeys(k)...) }
 
 // sorted returns the keys, each once.

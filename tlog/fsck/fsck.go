@@ -8,6 +8,9 @@
 //   - [CheckCT], at a CT log (RFC 6962), from what it serves over HTTP;
 //   - [CheckDir], at the logs of a data directory, from their files.
 //
+// [CheckAudit] looks at the audit log of a CA beside its CT log, in a data directory
+// or in a database.
+//
 // Each reads every entry, hashes it, folds the hashes into a root (RFC 6962,
 // section 2.1) and compares that with what was signed; it verifies each
 // signature, each stored tile, each proof that comes with an entry, and that
@@ -23,7 +26,8 @@
 //
 // # Cost
 //
-// Time grows linearly with the log. Memory does not grow with it: entries
+// Time grows linearly with the log. Memory does not grow with it, but for
+// CheckAudit, which keeps what it has seen of each certificate: entries
 // stream through, and of the tree only the right edge is kept. Two things are
 // sought only after something else was found wrong: which entries a wrong root
 // is due to, and which entries of a range that the server refuses it refuses.

@@ -5,10 +5,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -185,4 +189,54 @@ func FuzzRekorAnswer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The record of an audit row: what is read of it is what is compared.
+func FuzzAuditRecord(f *testing.F) {
+	hash := strings.Repeat("0f", 32)
+	seeds := fuzz.Seeds(
+		`{"serial":"7f01","san":"dev@example.com","issuer":"https://issuer.example.com","token_sha256":"`+hash+`","one_time":true,"claims":{"sub":"1"},"not_before":"2026-01-02T03:04:05Z","not_after":"2026-01-02T03:14:05Z","public_key_sha256":"`+hash+`","issuer_key_sha256":"`+hash+`"}`,
+		`{"serial":"7f01","san":"dev@example.com","not_before":"2026-01-02T03:04:05Z","not_after":"2026-01-02T03:14:05Z","public_key_sha256":"`+hash+`","precert_leaf_hash":"`+hash+`"}`)
+	fuzz.Run(f, seeds, parseAuditRecord, func(t *testing.T, in []byte, r auditRecord, err error) {
+		if err == nil && r.what() == (auditRecord{}).what() && r.SAN != "" {
+			t.Error("a record with a name says as much as one without")
+		}
+	})
+}
+
+// A TBSCertificate, of which serial number and key are read.
+func FuzzTBS(f *testing.F) {
+	_, _, pre, clean := precert(2)
+	type identity struct {
+		serial *big.Int
+		key    [32]byte
+	}
+	parse := func(in []byte) (identity, error) {
+		serial, key, err := parseTBS(in)
+		return identity{serial, key}, err
+	}
+	fuzz.Run(f, fuzz.Seeds(pre.RawTBSCertificate, clean.RawTBSCertificate), parse, func(t *testing.T, in []byte, got identity, err error) {
+		if err != nil {
+			return
+		}
+		// What crypto/x509 reads as a certificate has the same two.
+		der, aerr := asn1.Marshal(struct {
+			TBS       asn1.RawValue
+			Algorithm asn1.RawValue
+			Signature asn1.BitString
+		}{asn1.RawValue{FullBytes: in}, asn1.RawValue{FullBytes: algorithmOf(in)}, asn1.BitString{}})
+		cert, perr := x509.ParseCertificate(der)
+		if aerr == nil && perr == nil && (cert.SerialNumber.Cmp(got.serial) != 0 || sha256.Sum256(cert.RawSubjectPublicKeyInfo) != got.key) {
+			t.Errorf("serial %x and key %x, crypto/x509 reads %x", got.serial, got.key, cert.SerialNumber)
+		}
+	})
+}
+
+// algorithmOf is the signature algorithm inside a TBSCertificate.
+func algorithmOf(tbs []byte) []byte {
+	var fields []asn1.RawValue
+	if rest, err := asn1.Unmarshal(tbs, &fields); err != nil || len(rest) > 0 || len(fields) < 3 {
+		return nil
+	}
+	return fields[2].FullBytes
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/sigstack/sigstack/tlog/entry"
 )
 
-// A LogEntry is an entry together with everything that proves it.
+// A LogEntry is an entry together with everything that proves it. Its bytes are
+// shared with other answers about the entry: nobody changes them.
 type LogEntry struct {
 	UUID           string // 80 lower-case hexadecimal digits
 	Body           []byte // canonical JSON: the leaf value
@@ -55,7 +56,7 @@ func (e *ExistsError) Is(target error) bool { return target == ErrExists }
 // tlog.ErrUnknown to the caller, too: submitting the entry again gives an
 // ExistsError, and fetching it a new signature.
 func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
-	in, err := l.log.Add(ctx, tlog.Leaf{Value: e.Body, Keys: e.Keys})
+	in, err := l.log.Add(ctx, tlog.Leaf{Value: e.Body, Keys: stored(e.Keys)})
 	if err != nil {
 		return nil, err
 	}
@@ -63,11 +64,11 @@ func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
 	if in.Dup {
 		return nil, &ExistsError{UUID: uuid}
 	}
-	answer, err := l.answer(uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body}, in.Tree, in.Proof)
+	signed, err := l.sign(uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", tlog.ErrUnknown, err)
 	}
-	return answer, nil
+	return signed.in(in.Tree, in.Proof), nil
 }
 
 // ByIndex returns the entry with a virtual index, or tlog.ErrNotFound.
@@ -75,9 +76,15 @@ func (l *Log) ByIndex(ctx context.Context, index uint64) (*LogEntry, error) {
 	if index >= math.MaxInt64 { // no tree is that large, and no store counts further
 		return nil, fmt.Errorf("%w: no entry %d", tlog.ErrNotFound, index)
 	}
-	entries, err := l.log.Entries(ctx, index, index+1)
-	if err != nil {
-		return nil, err
+	e, ok := l.recent.get(index)
+	if !ok {
+		entries, err := l.log.Entries(ctx, index, index+1)
+		if err != nil {
+			return nil, err
+		}
+		if e, err = l.sign(l.uuid(tlog.LeafHash(entries[0].Value)), entries[0]); err != nil {
+			return nil, err
+		}
 	}
 	// A published tree is a prefix of those after it, so this one has the
 	// entry, too.
@@ -86,7 +93,7 @@ func (l *Log) ByIndex(ctx context.Context, index uint64) (*LogEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.answer(l.uuid(tlog.LeafHash(entries[0].Value)), entries[0], tree, proof)
+	return e.in(tree, proof), nil
 }
 
 // ByUUID returns the entry with a UUID of 64 or 80 hexadecimal digits in any
@@ -112,22 +119,10 @@ func (l *Log) ByLeaf(ctx context.Context, leaf tlog.Hash) (*LogEntry, error) {
 	return l.ByIndex(ctx, index)
 }
 
-// answer returns an entry with its SET, which is signed unless it was lately. The
-// proof is of e.Index in the tree.
-func (l *Log) answer(uuid string, e tlog.Entry, tree *tlog.Tree, proof []tlog.Hash) (*LogEntry, error) {
-	out := &LogEntry{
-		UUID:           uuid,
-		Body:           e.Value,
-		IntegratedTime: e.Time.Unix(),
-		LogID:          l.logID,
-		LogIndex:       e.Index,
-		Proof:          InclusionProof{Index: e.Index, Size: tree.Size, Root: tree.Root, Hashes: proof, Checkpoint: tree.Checkpoint},
-	}
+// sign returns an entry with its SET and without a proof, and remembers it.
+func (l *Log) sign(uuid string, e tlog.Entry) (*LogEntry, error) {
+	out := &LogEntry{UUID: uuid, Body: e.Value, IntegratedTime: e.Time.Unix(), LogID: l.logID, LogIndex: e.Index}
 	digest := sha256.Sum256(out.signedText())
-	var known bool
-	if out.SET, known = l.sets.get(digest); known {
-		return out, nil
-	}
 	var err error
 	out.SET, err = l.signer.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil {
@@ -136,8 +131,15 @@ func (l *Log) answer(uuid string, e tlog.Entry, tree *tlog.Tree, proof []tlog.Ha
 	if !l.local && !ecdsa.VerifyASN1(l.key, digest[:], out.SET) {
 		return nil, fmt.Errorf("%w: signing entry %d: what the signer returned does not verify with its public key", tlog.ErrUnavailable, e.Index)
 	}
-	l.sets.put(digest, out.SET)
+	l.recent.put(out)
 	return out, nil
+}
+
+// in returns the entry with its proof in a tree.
+func (e *LogEntry) in(tree *tlog.Tree, proof []tlog.Hash) *LogEntry {
+	out := *e
+	out.Proof = InclusionProof{Index: e.LogIndex, Size: tree.Size, Root: tree.Root, Hashes: proof, Checkpoint: tree.Checkpoint}
+	return &out
 }
 
 // signedText returns the text that the SET signs: an object with the members

@@ -34,8 +34,9 @@
 //     with the log's public key before it is returned. A key in this process is
 //     not doubted: verifying costs twice as much as signing, and every client
 //     verifies. Checkpoints, which are remembered for ever, are verified always.
-//   - An entry that was added or read lately is answered with the SET that it had
-//     then; any other is signed anew.
+//   - An entry that was added or read lately is answered as it was then, with the
+//     same SET, in the newest tree. The store is not asked for it. Any other is
+//     read, compared with the tree, and signed anew.
 //   - The integrated time is the time at which the entry was stored, cut to
 //     whole seconds. It is the same in every answer about the entry.
 //   - A duplicate is answered with the UUID of the entry that is there, which
@@ -81,7 +82,7 @@ type Log struct {
 	signer crypto.Signer
 	local  bool // the key is in this process
 	key    *ecdsa.PublicKey
-	sets   *sets
+	recent *recent
 	treeID int64
 	logID  string // hex SHA-256 of the SubjectPublicKeyInfo
 	pem    []byte
@@ -136,7 +137,7 @@ func New(log *tlog.Log, cfg Config) (*Log, error) {
 		signer: cfg.Signer,
 		local:  local,
 		key:    key,
-		sets:   newSETs(maxSETs),
+		recent: newRecent(maxRecent),
 		treeID: cfg.TreeID,
 		logID:  hex.EncodeToString(id[:]),
 		pem:    pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),

@@ -346,39 +346,45 @@ func TestSignsOnce(t *testing.T) {
 		if !bytes.Equal(read.SET, created.SET) {
 			t.Error("an entry that was just added has another SET")
 		}
-		read.SET = append(read.SET, 0) // which is the caller's alone
 	}
 	if n := l.set.calls.Load() - before; n != 1 {
 		t.Errorf("%d signatures for one entry", n)
 	}
 }
 
-// TestSETs remembers what was added or asked for last, and no more than two
+// TestRecent remembers what was added or asked for last, and no more than two
 // generations.
-func TestSETs(t *testing.T) {
+func TestRecent(t *testing.T) {
 	const most = 4
-	s := newSETs(most)
-	digest := func(n int) [32]byte { return sha256.Sum256([]byte{byte(n), byte(n >> 8)}) }
-	signature := func(n int) []byte { return bytes.Repeat([]byte{byte(n)}, 70+n%3) }
+	r := newRecent(most * (recentCost + 100))
+	entry := func(n int) *LogEntry {
+		return &LogEntry{LogIndex: uint64(n), Body: bytes.Repeat([]byte{byte(n)}, 90+n%11)}
+	}
+	size := func(entries map[uint64]*LogEntry) (size int) {
+		for _, e := range entries {
+			size += len(e.Body) + recentCost
+		}
+		return size
+	}
 	for n := range 1000 {
-		if _, ok := s.get(digest(n)); ok {
+		if _, ok := r.get(uint64(n)); ok {
 			t.Fatalf("%d is known before it was added", n)
 		}
-		s.put(digest(n), signature(n))
+		r.put(entry(n))
+		r.put(entry(n))                                // by two that read it at once
 		for _, old := range []int{0, max(n-1, 0), n} { // the first is asked for again and again
-			if got, ok := s.get(digest(old)); !ok || !bytes.Equal(got, signature(old)) {
-				t.Fatalf("after %d, that of %d is %x, %v", n, old, got, ok)
+			if got, ok := r.get(uint64(old)); !ok || !bytes.Equal(got.Body, entry(old).Body) {
+				t.Fatalf("after %d, %d is %v, %v", n, old, got, ok)
 			}
 		}
-		if known := len(s.new) + len(s.old); known > 2*most {
-			t.Fatalf("%d are remembered", known)
+		if r.size != size(r.new) || size(r.new) > r.most || size(r.old) > r.most {
+			t.Fatalf("%d and %d bytes are remembered, and %d counted", size(r.new), size(r.old), r.size)
 		}
 	}
-	if s.put(digest(-1), make([]byte, maxSET+1)); len(s.new)+len(s.old) > 2*most {
-		t.Error("a longer signature took room")
-	}
-	if _, ok := s.get(digest(-1)); ok {
-		t.Error("a longer signature was cut")
+	before := r.size
+	r.put(&LogEntry{LogIndex: 1000, Body: make([]byte, r.most)})
+	if _, ok := r.get(1000); ok || r.size != before {
+		t.Error("an entry that is larger than a generation took room")
 	}
 }
 
@@ -414,7 +420,8 @@ func TestNewRefuses(t *testing.T) {
 func TestSearch(t *testing.T) {
 	l, ctx := newTestLog(t), context.Background()
 	uuids := make([]string, 3)
-	for i, keys := range [][]string{{"a", "x"}, {"b", "x"}, {"a", "b", "dev@example.com"}} {
+	key, artifact := strings.Repeat("1", 64), "sha256:"+strings.Repeat("2", 64)
+	for i, keys := range [][]string{{"a", "x"}, {key, "b", "sha256:" + key, "x"}, {"a", "b", "dev@example.com", artifact}} {
 		e, err := l.Create(ctx, &entry.Entry{Body: body(i), Keys: keys})
 		if err != nil {
 			t.Fatal(err)
@@ -439,6 +446,11 @@ func TestSearch(t *testing.T) {
 		{[]string{"a", "a"}, false, []int{0, 2}},
 		{[]string{"DEV@example.COM"}, false, []int{2}},
 		{[]string{""}, false, nil},
+		{[]string{key}, false, []int{1}},
+		{[]string{"sha256:" + key}, false, []int{1}},
+		{[]string{"SHA256:" + key, "x"}, true, []int{1}},
+		{[]string{artifact}, false, []int{2}},
+		{[]string{artifact[7:]}, false, nil},
 	} {
 		got, err := l.Search(ctx, tt.keys, tt.all)
 		if err != nil {
@@ -453,6 +465,17 @@ func TestSearch(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("search %q all=%v\n got %q\nwant %q", tt.keys, tt.all, got, want)
 		}
+	}
+}
+
+// A hash that an entry has in two spellings is stored in one.
+func TestStoredKeys(t *testing.T) {
+	a, b := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	keys := []string{a, "sha256:" + a, "sha256:" + b, "sha256:ab", "ab"}
+	slices.Sort(keys)
+	want := []string{a, "ab", "sha256:ab", "sha256:" + b}
+	if got := stored(keys); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

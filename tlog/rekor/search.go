@@ -20,7 +20,7 @@ import (
 func (l *Log) Search(ctx context.Context, keys []string, all bool) ([]string, error) {
 	var found []tlog.Hash
 	for i, key := range keys {
-		hashes, err := l.index.Lookup(ctx, strings.ToLower(key))
+		hashes, err := l.lookup(ctx, strings.ToLower(key))
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
@@ -50,4 +50,34 @@ func (l *Log) Search(ctx context.Context, keys []string, all bool) ([]string, er
 		}
 	}
 	return uuids, nil
+}
+
+// lookup returns the leaf hashes of the entries with a key, some twice.
+func (l *Log) lookup(ctx context.Context, key string) ([]tlog.Hash, error) {
+	hashes, err := l.index.Lookup(ctx, key)
+	plain, ok := plainHash(key)
+	if err != nil || !ok {
+		return hashes, err
+	}
+	more, err := l.index.Lookup(ctx, plain)
+	return append(hashes, more...), err
+}
+
+// stored returns the search keys of an entry that are stored. Hashes of public keys
+// are among them in two spellings, with their algorithm and without; one is stored,
+// and Search looks for both.
+func stored(keys []string) []string {
+	return slices.DeleteFunc(slices.Clone(keys), func(key string) bool {
+		plain, ok := plainHash(key)
+		if ok {
+			_, ok = slices.BinarySearch(keys, plain)
+		}
+		return ok
+	})
+}
+
+// plainHash returns a SHA-256 without its algorithm before it.
+func plainHash(key string) (string, bool) {
+	plain, ok := strings.CutPrefix(key, "sha256:")
+	return plain, ok && len(plain) == 2*tlog.HashSize
 }

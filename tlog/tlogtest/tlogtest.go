@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -38,10 +39,10 @@ type Store interface {
 
 	// What a copy of a log needs. Records returns records from begin on, at most
 	// so many, and after the first no more than MaxBatchBytes. SearchKeys
-	// returns those after one, in the order of name and hash. Import adds the
-	// next records as they are, all or none.
+	// returns all in the order of name and hash. Import adds the next records as
+	// they are, all or none.
 	Records(ctx context.Context, begin uint64, most int) ([]tlog.Record, error)
-	SearchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error)
+	SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error]
 	Import(ctx context.Context, records []tlog.Record) (tlog.Head, error)
 	ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) error
 }
@@ -787,19 +788,18 @@ func fill(t testing.TB, s tlog.Store, r *reference, size uint64) {
 func copyKeys(t testing.TB, from, to Store) []tlog.SearchKey {
 	t.Helper()
 	var all []tlog.SearchKey
-	for after := (tlog.SearchKey{}); ; after = all[len(all)-1] {
-		keys, err := from.SearchKeys(t.Context(), after, 97)
+	for key, err := range from.SearchKeys(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(keys) == 0 {
-			return all
-		}
+		all = append(all, key)
+	}
+	for keys := range slices.Chunk(all, 97) {
 		if err := to.ImportSearchKeys(t.Context(), keys); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, keys...)
 	}
+	return all
 }
 
 // testImport copies a log into another one, in batches of several sizes, and
@@ -815,6 +815,10 @@ func testImport(t *testing.T, open Open) {
 	keys := copyKeys(t, from, to)
 	if want := 2 * (size - (size+4)/7 - 1); len(keys) != want { // n%7 == 2 has none, nor has 3
 		t.Fatalf("%d search keys, want %d", len(keys), want)
+	}
+	copyKeys(t, from, from) // which has them all
+	if again := copyKeys(t, from, to); !slices.Equal(again, keys) {
+		t.Fatalf("%d search keys in the source, or others than the %d before", len(again), len(keys))
 	}
 	copied := &reference{}
 	for most := 1; copied.size() < size; most = most*3%251 + 1 {

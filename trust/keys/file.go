@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"crypto"
 	"errors"
 	"fmt"
@@ -14,16 +15,28 @@ import (
 // takes 3.3 kB in PEM.
 const maxKeyFile = 8 << 10
 
-// openFile reads and parses the key file at path.
-func openFile(path string) (crypto.Signer, error) {
+// openFile reads and parses the key file at path. It is encrypted where a file with
+// a passphrase is named.
+func openFile(path, passphraseFile string) (crypto.Signer, error) {
 	data, err := ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("open key: %w", err)
+		return nil, err
 	}
 	defer clear(data)
-	signer, err := parse(data)
+	var passphrase []byte
+	if passphraseFile != "" {
+		text, err := ReadFile(passphraseFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the passphrase: %w", err)
+		}
+		defer clear(text)
+		if passphrase = bytes.TrimRight(text, "\r\n"); len(passphrase) == 0 {
+			return nil, fmt.Errorf("reading the passphrase: %s is empty", passphraseFile)
+		}
+	}
+	signer, err := parse(data, passphrase)
 	if err != nil {
-		return nil, fmt.Errorf("open key %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return signer, nil
 }

@@ -1,18 +1,31 @@
 // Package keys opens the private keys that the server signs with.
 //
 // A key is named by a URI and used through crypto.Signer, so that the rest of
-// the server does not know where it lives. The one scheme that exists today is
-// "file:":
+// the server does not know where it lives:
 //
 //	file:/etc/sigstack/rekor.pem     an absolute path
 //	file:///etc/sigstack/rekor.pem   the same
 //	file:sigstack-data/rekor.pem     a path relative to the working directory
+//	file:/etc/sigstack/ca.pem?passphrase-file=/run/secrets/ca
+//	pkcs11:token=sigstack;object=ca?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin
+//	awskms:///alias/sigstack-ca
+//	gcpkms://projects/p/locations/l/keyRings/r/cryptoKeys/ca/cryptoKeyVersions/1
+//	azurekms://vault.vault.azure.net/ca
+//	hashivault://sigstack-ca
+//	tink:/etc/sigstack/ca.json?kek=aws-kms://arn:aws:kms:eu-central-1:123456789012:key/...
 //
-// A key file holds one unencrypted private key in PEM: PKCS #8 ("PRIVATE KEY",
-// RFC 5958) or, for ECDSA, SEC 1 ("EC PRIVATE KEY", RFC 5915). An "EC
-// PARAMETERS" block before it, as openssl writes one, is passed over; anything
-// else beside the key is refused. The kinds of keys are P-256, P-384, Ed25519
-// and RSA of 2048 to 4096 bits.
+// Keys of the first and the last scheme sign in this process. The others stay where
+// they are: each signature is asked for, within [SignTimeout] and [MaxSigning] at
+// once, and whoever uses it verifies it. Where the key store fails, Sign
+// fails, and the next signature asks again.
+//
+// A key file holds one private key in PEM: PKCS #8 ("PRIVATE KEY", RFC 5958), for
+// ECDSA also SEC 1 ("EC PRIVATE KEY", RFC 5915), or encrypted, with its passphrase
+// in another file: PKCS #8 ("ENCRYPTED PRIVATE KEY", as openssl writes it) or what
+// cosign writes ("ENCRYPTED SIGSTORE PRIVATE KEY"). An "EC PARAMETERS" block before
+// it, as openssl writes one, is passed over; anything else beside the key is
+// refused. The kinds of keys are P-256, P-384, Ed25519 and RSA of 2048 to 4096 bits;
+// outside of this process those without Ed25519.
 //
 // A file whose mode gives group or others any right is refused, and so is a
 // symbolic link to such a file. A symbolic link to a file that only its owner
@@ -20,7 +33,8 @@
 //
 // Create writes a file that either holds the complete key and is durable, or
 // does not exist, and it never replaces a file. No error of this package
-// carries bytes of a key.
+// carries bytes of a key, a PIN or a passphrase, and what drivers say is cut to one
+// line in which [Options.Secrets] do not stand.
 //
 //	signer, created, err := keys.OpenOrCreate(filepath.Join(dir, "rekor.pem"), keys.P256)
 package keys
@@ -40,6 +54,12 @@ import (
 	"io/fs"
 	"net/url"
 	"strings"
+	"time"
+
+	"github.com/sigstore/sigstore/pkg/signature/kms/aws"
+	"github.com/sigstore/sigstore/pkg/signature/kms/azure"
+	"github.com/sigstore/sigstore/pkg/signature/kms/gcp"
+	"github.com/sigstore/sigstore/pkg/signature/kms/hashivault"
 )
 
 // Kind is an algorithm with its size, spelled as in the configuration.
@@ -60,30 +80,135 @@ const (
 	maxRSABits = 4096
 )
 
-// Open returns the signer that uri names. The signer of a file is an
-// *ecdsa.PrivateKey, ed25519.PrivateKey or *rsa.PrivateKey.
+// Options are what OpenWith takes. Zero values are fine.
+type Options struct {
+	// Observe is called after each signature of a key outside of this process.
+	Observe func(took time.Duration, err error)
+
+	// Secrets are texts that no error may hold: what a driver finds in the
+	// environment and sends to its server, which may quote it.
+	Secrets []string
+
+	limit time.Duration // in place of SignTimeout, for tests
+}
+
+// Open returns the signer that uri names. The signer of a file or of a Tink keyset
+// is an *ecdsa.PrivateKey, ed25519.PrivateKey or *rsa.PrivateKey.
 //
-// The context bounds the opening only; a file needs none, a key service will.
+// The context bounds the opening only, and so does OpenTimeout.
 func Open(ctx context.Context, uri string) (crypto.Signer, error) {
+	return OpenWith(ctx, uri, Options{})
+}
+
+// OpenWith is Open with options.
+func OpenWith(ctx context.Context, uri string, o Options) (crypto.Signer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open key: %w", err)
 	}
-	scheme, rest, ok := strings.Cut(uri, ":")
-	if !ok {
-		// The text is not repeated: somebody may have pasted the key itself.
-		return nil, errors.New("open key: the URI has no scheme; supported: file:/absolute/path or file:relative/path")
-	}
-	if scheme != "file" {
-		if !plainScheme(scheme) {
-			scheme = "?"
-		}
-		return nil, fmt.Errorf("open key: scheme %q is not supported; supported: file:/absolute/path or file:relative/path", scheme)
-	}
-	path, err := filePath(rest)
+	s, err := find(uri)
 	if err != nil {
 		return nil, fmt.Errorf("open key: %w", err)
 	}
-	return openFile(path)
+	if err := s.check(uri); err != nil {
+		return nil, fmt.Errorf("open key: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, OpenTimeout)
+	defer cancel()
+	signer, err := s.open(ctx, uri, o)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("open key: the key store of %s did not answer within %s", s.scheme, OpenTimeout)
+	}
+	if err != nil && s.scheme != "file" {
+		return nil, fmt.Errorf("open key of %s: %w", s.scheme, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open key: %w", err)
+	}
+	return signer, nil
+}
+
+// Check says what is wrong with a URI, without opening anything.
+func Check(uri string) error {
+	s, err := find(uri)
+	if err != nil {
+		return err
+	}
+	return s.check(uri)
+}
+
+// A store is a place where keys are.
+type store struct {
+	scheme  string
+	example string
+	check   func(uri string) error
+	open    func(ctx context.Context, uri string, o Options) (crypto.Signer, error)
+}
+
+// stores are all that there are.
+func stores() []store {
+	// The drivers' own texts say which form they want.
+	noUserinfo := func(valid func(string) error) func(string) error {
+		return func(uri string) error {
+			if strings.Contains(uri, "@") {
+				return errors.New("the URI holds an @; credentials stand in no URI, drivers take them from their environment")
+			}
+			return valid(uri)
+		}
+	}
+	return []store{
+		{"file", "file:/absolute/path or file:relative/path", checkFile, openFileURI},
+		{"pkcs11", pkcs11Form, func(uri string) error { _, err := parsePKCS11(uri); return err }, openPKCS11},
+		{"awskms", "awskms:///KEY-ID", noUserinfo(aws.ValidReference), openAWS},
+		{"gcpkms", "gcpkms://projects/...", noUserinfo(gcp.ValidReference), func(ctx context.Context, uri string, o Options) (crypto.Signer, error) { return openGCP(ctx, uri, o) }},
+		{"azurekms", "azurekms://VAULT.vault.azure.net/KEY", noUserinfo(azure.ValidReference), openAzure},
+		{"hashivault", "hashivault://KEY", noUserinfo(hashivault.ValidReference), openVault},
+		{"tink", "tink:/path/keyset.json?kek=URI", func(uri string) error { _, _, err := splitTink(uri); return err }, func(ctx context.Context, uri string, o Options) (crypto.Signer, error) { return openTink(ctx, uri, o) }},
+	}
+}
+
+// find returns the store of a URI's scheme.
+func find(uri string) (store, error) {
+	name, _, ok := strings.Cut(uri, ":")
+	var examples []string
+	for _, s := range stores() {
+		if ok && s.scheme == name {
+			return s, nil
+		}
+		examples = append(examples, s.example)
+	}
+	supported := "supported: " + strings.Join(examples, ", ")
+	if !ok {
+		// The text is not repeated: somebody may have pasted the key itself.
+		return store{}, errors.New("the URI has no scheme; " + supported)
+	}
+	if !plainScheme(name) {
+		name = "?"
+	}
+	return store{}, fmt.Errorf("scheme %q is not supported; %s", name, supported)
+}
+
+// splitFile takes "file:PATH?passphrase-file=PATH" apart. The second path stands as
+// it is, and is empty without a passphrase.
+func splitFile(uri string) (path, passphrase string, err error) {
+	rest, passphrase, with := strings.Cut(strings.TrimPrefix(uri, "file:"), "?passphrase-file=")
+	if with && (passphrase == "" || strings.ContainsRune(passphrase, 0)) {
+		return "", "", errors.New("the file: URI names no passphrase file; write file:/path/key.pem?passphrase-file=/path/passphrase")
+	}
+	path, err = filePath(rest)
+	return path, passphrase, err
+}
+
+func checkFile(uri string) error {
+	_, _, err := splitFile(uri)
+	return err
+}
+
+func openFileURI(_ context.Context, uri string, _ Options) (crypto.Signer, error) {
+	path, passphrase, err := splitFile(uri)
+	if err != nil {
+		return nil, err
+	}
+	return openFile(path, passphrase)
 }
 
 // plainScheme tells whether s may be shown in an error: a scheme as RFC 3986,
@@ -138,7 +263,7 @@ func Create(path string, kind Kind) (crypto.Signer, error) {
 // OpenOrCreate opens the key file at path, or creates it when there is none,
 // and tells which. A file that holds a key of another kind is an error.
 func OpenOrCreate(path string, kind Kind) (signer crypto.Signer, created bool, err error) {
-	signer, err = openFile(path)
+	signer, err = openFile(path, "")
 	if errors.Is(err, fs.ErrNotExist) {
 		signer, err = Create(path, kind)
 		if err == nil {
@@ -149,10 +274,10 @@ func OpenOrCreate(path string, kind Kind) (signer crypto.Signer, created bool, e
 		}
 		// Somebody else created it in between; theirs counts. (A dangling
 		// symbolic link comes here too and fails in this second opening.)
-		signer, err = openFile(path)
+		signer, err = openFile(path, "")
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, false, fmt.Errorf("open key: %w", err)
 	}
 	if got := describe(signer.Public()); got != string(kind) {
 		return nil, false, fmt.Errorf("open key %s: the file holds a key of kind %s, but %s is wanted here", path, got, kind)
@@ -195,9 +320,9 @@ func describe(pub crypto.PublicKey) string {
 	return "unsupported"
 }
 
-// parse reads one private key in PEM. Its errors name block types and key
-// kinds, never contents.
-func parse(data []byte) (crypto.Signer, error) {
+// parse reads one private key in PEM; with a passphrase it is an encrypted one. Its
+// errors name block types and key kinds, never contents.
+func parse(data, passphrase []byte) (crypto.Signer, error) {
 	block, rest := decode(data)
 	if block != nil && block.Type == "EC PARAMETERS" {
 		block, rest = decode(rest)
@@ -206,13 +331,16 @@ func parse(data []byte) (crypto.Signer, error) {
 		return nil, errors.New("no PEM block; want one private key in PKCS #8 or SEC 1 PEM and nothing else")
 	}
 	if len(block.Headers) != 0 {
-		return nil, errors.New("the PEM block has headers (an encrypted key?); want an unencrypted key in PKCS #8 PEM")
+		return nil, errors.New("the PEM block has headers (an encrypted key?); want PKCS #8 PEM; convert it with: openssl pkcs8 -topk8")
 	}
 	if strings.TrimSpace(string(rest)) != "" {
 		return nil, errors.New("there is more after the private key; want one private key and nothing else")
 	}
+	block, err := decrypt(block, passphrase)
+	if err != nil {
+		return nil, err
+	}
 	var key any
-	var err error
 	switch block.Type {
 	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -220,10 +348,8 @@ func parse(data []byte) (crypto.Signer, error) {
 		key, err = x509.ParseECPrivateKey(block.Bytes)
 	case "RSA PRIVATE KEY":
 		return nil, errors.New("the key is in PKCS #1; convert it with: openssl pkcs8 -topk8 -nocrypt")
-	case "ENCRYPTED PRIVATE KEY":
-		return nil, errors.New("the key is encrypted; decrypt it into a file of mode 0600 with: openssl pkcs8 -in FILE")
 	default:
-		return nil, errors.New("the PEM block is not a private key; want \"PRIVATE KEY\" (PKCS #8) or \"EC PRIVATE KEY\" (SEC 1)")
+		return nil, errors.New("the PEM block is not a private key; want \"PRIVATE KEY\" or \"ENCRYPTED PRIVATE KEY\" (PKCS #8), \"EC PRIVATE KEY\" (SEC 1) or \"ENCRYPTED SIGSTORE PRIVATE KEY\"")
 	}
 	if err != nil {
 		// The cause is dropped on purpose: it could quote what it read.

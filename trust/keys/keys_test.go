@@ -206,7 +206,7 @@ func TestOpenURI(t *testing.T) {
 	for uri, part := range map[string]string{
 		"rel key.pem":                      "no scheme",
 		"":                                 "no scheme",
-		"awskms://x":                       `"awskms"`,
+		"s3://x":                           `"s3"`,
 		"File:rel key.pem":                 `"?"`,
 		"-----BEGIN PRIVATE KEY-----:MHcC": `"?"`,
 		"file:":                            "no path",
@@ -219,7 +219,7 @@ func TestOpenURI(t *testing.T) {
 	} {
 		_, err := Open(context.Background(), uri)
 		wantError(t, err, part)
-		if uri == "awskms://x" {
+		if uri == "s3://x" {
 			wantError(t, err, "file:")
 		}
 	}
@@ -233,10 +233,10 @@ func TestOpenURI(t *testing.T) {
 func TestParse(t *testing.T) {
 	ec := sec1(t, elliptic.P256())
 	params := pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7}})
-	if _, err := parse(append(bytes.Clone(params), ec...)); err != nil {
+	if _, err := parse(append(bytes.Clone(params), ec...), nil); err != nil {
 		t.Errorf("openssl's EC PARAMETERS before the key: %v", err)
 	}
-	if _, err := parse(append([]byte("\r\n "), append(bytes.Clone(ec), "\r\n"...)...)); err != nil {
+	if _, err := parse(append([]byte("\r\n "), append(bytes.Clone(ec), "\r\n"...)...), nil); err != nil {
 		t.Errorf("white space around the key: %v", err)
 	}
 	_, edKey, _ := ed25519.GenerateKey(rand.Reader)
@@ -270,7 +270,7 @@ func TestParse(t *testing.T) {
 		"P-224":           {pkcs8(t, p224), "unsupported"},
 		"wrong container": {pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: pub}), "damaged"},
 	} {
-		_, err := parse(c.data)
+		_, err := parse(c.data, nil)
 		t.Run(name, func(t *testing.T) { wantError(t, err, c.part) })
 	}
 }
@@ -303,7 +303,7 @@ func TestParseAllocation(t *testing.T) {
 		"newlines": bytes.Repeat([]byte("\n"), maxKeyFile),
 		"headers":  []byte("-----BEGIN A-----\n" + strings.Repeat("a:b\n", maxKeyFile/4)),
 	} {
-		got := allocated(func() { parse(data) })
+		got := allocated(func() { parse(data, nil) })
 		if limit := uint64(10*len(data) + 1<<20); got > limit {
 			t.Errorf("%s: %d bytes allocated for %d, limit %d", name, got, len(data), limit)
 		}

@@ -21,6 +21,6 @@ func TestRSASizes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = parse(pkcs8(t, key))
+	_, err = parse(pkcs8(t, key), nil)
 	wantError(t, err, "unsupported", "2048")
 }

@@ -382,6 +382,22 @@ func parsePGPSignature(data []byte) (s *pgpSignature, err error) {
 	return s, nil
 }
 
+// ParsePGPPacket reads one signature packet without armor, as containers hold
+// it. The result is of format pgp.
+func ParsePGPPacket(data []byte) (Signature, error) {
+	if len(data) > 0 && data[0]&0x80 == 0 {
+		return nil, errors.New("invalid PGP signature: want a packet, which begins with the high bit set")
+	}
+	sig, err := ParseSignature(FormatPGP, data)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(sig.(*pgpSignature).packets); n > 1 {
+		return nil, fmt.Errorf("invalid PGP signature: %d packets, want one", n)
+	}
+	return sig, nil
+}
+
 func readSignaturePacket(whole []byte) (*packet.Signature, error) {
 	p, err := packet.Read(bytes.NewReader(whole))
 	if err != nil {

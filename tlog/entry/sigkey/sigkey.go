@@ -5,9 +5,13 @@
 //
 //	x509      PEM: one PKIX public key, one certificate, or a chain of at most
 //	          10 certificates, leaf first; the signature is raw bytes
-//	pgp       OpenPGP (RFC 9580) key rings and detached signatures, armored or binary
+//	pgp       OpenPGP (RFC 9580) key rings and detached signatures, armored or binary,
+//	          and texts that are signed in the clear
 //	minisign  minisign and signify keys and signatures
 //	ssh       an authorized_keys line and an SSHSIG signature of namespace "file"
+//
+// Beside them, [PKCS7] is the signature of timestamps and Java archives, which
+// carries its certificates and is no format of a key.
 //
 // What the package promises:
 //

@@ -243,6 +243,10 @@ func (k *X509) VerifyDigest(h crypto.Hash, digest []byte, sig X509Signature) err
 	return fmt.Errorf("unsupported public key type %T", k.pub)
 }
 
+// VerifyChain returns nil unless the key is a chain that does not verify. It is
+// for callers who verify with [X509.PublicKey]; Verify and VerifyDigest call it.
+func (k *X509) VerifyChain() error { return k.verifyChain() }
+
 // verifyECDSA accepts the ASN.1 encoding, or r and s at the fixed width of the
 // curve (IEEE P1363). Other widths are refused: padding would give one
 // signature many spellings, and so many entries.

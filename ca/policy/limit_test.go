@@ -1,0 +1,199 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sigstack/sigstack/ca/ext"
+)
+
+// A clock that a test moves.
+type clock struct{ time.Time }
+
+func (c *clock) now() time.Time       { return c.Time }
+func (c *clock) pass(d time.Duration) { c.Time = c.Add(d) }
+
+// A user of one issuer.
+type user struct {
+	raw
+	issuer, name string
+}
+
+func (u user) Issuer() string { return u.issuer }
+func (u user) SAN() ext.SAN   { return ext.SAN{Kind: ext.Email, Value: u.name} }
+
+// take is what Admit does when the rules have allowed.
+func take(p *Policy, now time.Time, who Claimant) Decision {
+	d := Decision{Rule: ByDefault, Outcome: Allowed}
+	p.limit(who, now, &d)
+	return d
+}
+
+func limited(t *testing.T, perIdentity, perIssuer Limit, previous *Policy) *Policy {
+	t.Helper()
+	p, err := New(Config{PerIdentity: perIdentity, PerIssuer: perIssuer}, Options{Previous: previous})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestLimits: a bucket is emptied and fills up again, one certificate after the other.
+func TestLimits(t *testing.T) {
+	p := limited(t, Limit{3, time.Minute}, Limit{5, time.Minute}, nil)
+	c := &clock{t0}
+	ann, bob, other := user{"", "https://a.example.com", "ann"}, user{"", "https://a.example.com", "bob"}, user{"", "https://b.example.com", "ann"}
+	want := func(who user, rule string, after time.Duration) {
+		t.Helper()
+		d := take(p, c.now(), who)
+		if limited := rule != ""; limited != (d.Outcome == Limited) || limited && (d.Rule != rule || d.RetryAfter != after) {
+			t.Fatalf("%s at %s: %+v, want %q after %s", who.name, c.Sub(t0), d, rule, after)
+		}
+	}
+	for range 3 {
+		want(ann, "", 0)
+	}
+	want(ann, ByPerIdentity, 20*time.Second)
+	want(bob, "", 0)
+	want(bob, "", 0)
+	want(bob, ByPerIssuer, 12*time.Second)   // the issuer has none left, bob has
+	want(ann, ByPerIdentity, 20*time.Second) // neither has: the longer wait is said
+	for range 3 {
+		want(other, "", 0) // the same name at another issuer is another identity
+	}
+	c.pass(12 * time.Second)
+	want(ann, ByPerIdentity, 8*time.Second)
+	want(bob, "", 0) // ann's refusals took nothing from the issuer
+	want(bob, ByPerIssuer, 12*time.Second)
+	c.pass(8 * time.Second)
+	want(ann, ByPerIssuer, 4*time.Second)
+	c.pass(4 * time.Second)
+	want(ann, "", 0)
+	want(ann, ByPerIdentity, 16*time.Second)
+
+	// A day later all buckets are full, and no fuller than that.
+	c.pass(24 * time.Hour)
+	for range 3 {
+		want(ann, "", 0)
+	}
+	want(ann, ByPerIdentity, 20*time.Second)
+
+	// A clock that is set back costs at most what a bucket holds.
+	c.pass(-10 * time.Hour)
+	want(ann, ByPerIdentity, 20*time.Second)
+	c.pass(20 * time.Second)
+	want(ann, "", 0)
+}
+
+// TestLimitNames: names that would be the same if they were only joined.
+func TestLimitNames(t *testing.T) {
+	p := limited(t, Limit{1, time.Minute}, Limit{}, nil)
+	for _, who := range []user{{"", "https://a.example.com/x", "email"}, {"", "https://a.example.com/", "xemail"}, {"", "https://a.example.com/xemail", ""}} {
+		if d := take(p, t0, who); d.Outcome != Allowed {
+			t.Errorf("%+v: %+v", who, d)
+		}
+	}
+}
+
+// TestManyIdentities: what is remembered is bounded, full buckets go first, and then the fullest.
+func TestManyIdentities(t *testing.T) {
+	const most = 100
+	p := limited(t, Limit{10, 10 * time.Second}, Limit{}, nil)
+	l := p.perIdentity
+	l.most = most
+	c := &clock{t0}
+	name := func(kind string, i int) user { return user{"", "https://a.example.com", fmt.Sprint(kind, i)} }
+	busy := name("busy", 0)
+	for range 10 {
+		take(p, c.now(), busy)
+	}
+	for i := range 10_000 {
+		take(p, c.now(), name("n", i))
+		if len(l.buckets) > most || len(l.buckets) != len(l.fullest) {
+			t.Fatalf("%d buckets, %d in order, at most %d are allowed", len(l.buckets), len(l.fullest), most)
+		}
+	}
+	if d := take(p, c.now(), busy); d.Outcome != Limited {
+		t.Fatalf("an empty bucket was forgotten before fuller ones: %+v", d)
+	}
+	// After their time the full ones make room, though nobody asked for them again.
+	c.pass(time.Minute)
+	for i := range most {
+		take(p, c.now(), name("m", i))
+		c.pass(time.Second) // each is full again when the next comes
+	}
+	if len(l.buckets) > 2 {
+		t.Errorf("%d buckets are remembered, of which all but one are full", len(l.buckets))
+	}
+}
+
+// TestSwap: a limit that stays the same goes on counting in the policy that follows.
+func TestSwap(t *testing.T) {
+	who := user{"", "https://a.example.com", "ann"}
+	first := limited(t, Limit{1, time.Minute}, Limit{2, time.Minute}, nil)
+	take(first, t0, who)
+
+	same := limited(t, Limit{1, time.Minute}, Limit{2, time.Minute}, first)
+	if d := take(same, t0, who); d.Rule != ByPerIdentity {
+		t.Errorf("the same limits: %+v", d)
+	}
+	wider := limited(t, Limit{2, time.Minute}, Limit{2, time.Minute}, same)
+	if d := take(wider, t0, who); d.Outcome != Allowed {
+		t.Errorf("a wider limit: %+v", d)
+	}
+	if d := take(wider, t0, who); d.Rule != ByPerIssuer {
+		t.Errorf("the limit beside it, which is the same: %+v", d)
+	}
+	if d := take(first, t0, user{"", "https://a.example.com", "bob"}); d.Rule != ByPerIssuer {
+		t.Errorf("a request that still has the first policy: %+v", d)
+	}
+	if d := take(limited(t, Limit{1, time.Minute}, Limit{}, nil), t0, who); d.Outcome != Allowed {
+		t.Errorf("without the one before: %+v", d)
+	}
+}
+
+// TestConcurrentLimits: at most so many are let through, however many ask at once.
+func TestConcurrentLimits(t *testing.T) {
+	p := compile(t, Config{
+		Rules:       []Rule{{Name: "r", Allow: `claims.all(name, name != "admin") && identity.email.matches("^dev@") && extensions["build-trigger"] == ""`}},
+		Default:     DefaultDeny,
+		PerIdentity: Limit{50, time.Minute}, PerIssuer: Limit{100, time.Minute},
+	})
+	id := person(t, "dev@example.com")
+	results := make(chan error)
+	for range 200 {
+		go func() { results <- p.Admit(context.Background(), id) }()
+	}
+	passed := 0
+	for range 200 {
+		switch err := <-results; {
+		case err == nil:
+			passed++
+		case !errors.Is(err, ErrLimited):
+			t.Error(err)
+		}
+	}
+	if passed != 50 {
+		t.Errorf("%d passed, want 50", passed)
+	}
+}
+
+func BenchmarkLimits(b *testing.B) {
+	p, err := New(Config{PerIdentity: Limit{10, time.Minute}, PerIssuer: Limit{1_000_000, time.Minute}}, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	users := make([]user, 2*maxBuckets)
+	for i := range users {
+		users[i] = user{"", "https://a.example.com", fmt.Sprint("user", i)}
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		take(p, t0, users[i%len(users)])
+		i++
+	}
+}
