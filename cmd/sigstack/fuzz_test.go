@@ -123,9 +123,11 @@ func FuzzCases(f *testing.F) {
 cases:
   - {name: a, claims: {<<: *dev, n: [1, 2.5, -3e7, true, null, {"kubernetes.io": x}], t: 2026-01-01}, now: 2026-03-04T05:06:07Z, expect: allow, rule: r}
   - {name: b, token: a.b.c, expect: deny, message: m}
-`, `{"cases": [{"name": "a", "claims": {"iss": "x", "a": {"b": [9007199254740993]}}, "expect": "deny"}]}`, "cases:\n- &a {name: a, claims: {a: &b [*b]}}\n")
+`, `{"cases": [{"name": "a", "claims": {"iss": "x", "a": {"b": [9007199254740993]}}, "expect": "deny"}]}`, "cases:\n- &a {name: a, claims: {a: &b [*b]}}\n", "cases:\n-")
 	parse := func(in []byte) ([]policyCase, error) { return parseCases("cases.yaml", in) }
-	fuzz.RunWith(f, fuzz.Options{Allow: configBudget, Slow: true}, seeds, parse, func(t *testing.T, in []byte, cases []policyCase, err error) {
+	// Two bytes are enough for a case, with its place among the mistakes.
+	budget := func(in []byte) int { return 2 * configBudget(in) }
+	fuzz.RunWith(f, fuzz.Options{Allow: budget, Slow: true}, seeds, parse, func(t *testing.T, in []byte, cases []policyCase, err error) {
 		if err != nil {
 			var list mistakes
 			if !errors.As(err, &list) || len(list) == 0 {

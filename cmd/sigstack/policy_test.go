@@ -206,6 +206,8 @@ FAIL  issuer: refused before the policy is asked: There was an error processing 
 		"no cases":           {"cases: []\n", exitError, "cases.yaml:1: there are no cases"},
 		"unknown key":        {"case: []\n", exitError, "cases.yaml:1: case: is not known; cases is near"},
 		"not YAML":           {"{", exitError, "cannot be read as YAML or JSON"},
+		"nothing":            {"cases:\n  -\n", exitError, "cases.yaml:2: cases.1: name is missing"},
+		"no keys":            {"cases:\n  - {}\n", exitError, "cases.yaml:2: cases.1: name is missing"},
 		"no name":            {"cases:\n  - {token: a, expect: deny}\n", exitError, "cases.yaml:2: cases.1: name is missing"},
 		"a name twice":       {"cases:\n  - {name: n, token: a, expect: deny}\n  - {name: n, token: a, expect: deny}\n", exitError, "cases.yaml:3: cases.2: its name is that of the case in line 2"},
 		"token and claims":   {"cases:\n  - {name: n, token: a, claims: {}, expect: deny}\n", exitError, "cases.yaml:2: cases.1: a case has either a token or claims"},

@@ -137,8 +137,7 @@ func (f *configFile) policyCase(at place, n *yaml.Node) (c policyCase) {
 	text := func(to *string) func(place, *yaml.Node) {
 		return func(at place, n *yaml.Node) { *to = f.text(at, n) }
 	}
-	members := f.mapping(at, n)
-	f.fields(at, members, []field{
+	f.fields(at, f.mapping(at, n), []field{
 		{"name", text(&c.name)},
 		{"token", text(&c.token)},
 		{"claims", func(at place, n *yaml.Node) {
@@ -162,8 +161,8 @@ func (f *configFile) policyCase(at place, n *yaml.Node) (c policyCase) {
 		{"message", text(&c.message)},
 	})
 	switch {
-	case len(members) == 0:
-		return c // which has been noted, or is nothing
+	case f.wrong[at.key]:
+		return c // no case at all, which has been noted
 	case c.name == "":
 		f.mistake(at, "name is missing, which says what the case is about")
 	case (c.token == "") == (c.claims == nil):
