@@ -165,9 +165,15 @@ func databaseMutants() []mutant {
 		{"storage/mysql/duplicate-unmarked", "a leaf that somebody else has queued is answered as ours", []edit{
 			{add, "b.first[id] != i || p.queued != b.queue+int64(i),", "b.first[id] != i,"},
 		}, one("TestConformance/.*Duplicates")},
-		{"storage/mysql/order-of-hashes", "the leaves of a batch have one queue timestamp", []edit{
-			{add, "leaf, at := b.leaves[i], b.queue+int64(i)", "leaf, at := b.leaves[i], b.queue"},
+		{"storage/mysql/queue-without-order", "the leaves that one batch queues have one queue timestamp", []edit{
+			{add, "at := b.queue + int64(i)\n", "at := b.queue\n"},
+		}, one("TestQueued")},
+		{"storage/mysql/order-of-hashes", "the leaves of a batch enter the tree in the order of their hashes", []edit{
+			{add, "	for i, id := range b.ids {\n		if b.first[id] == i {", "	for _, i := range b.sorted {\n		if id := b.ids[i]; b.first[id] == i {"},
 		}, one("TestOrder")},
+		{"storage/mysql/queue-left", "what others have queued is not taken along", []edit{
+			{add, "return slices.Concat(fresh, queued), err", "return slices.Concat(fresh, queued[:0]), err"},
+		}, one("TestQueued")},
 		{"storage/mysql/rival-overtaken", "an entry may be older than one that another sequencer put before it", []edit{
 			{add, "root.TreeSize > tx.q.size && root.TimestampNanos > uint64(tx.q.at)", "false"},
 		}, one("TestRivalClocks")},

@@ -127,12 +127,13 @@ func (b *batch) placed() []tlog.Placed {
 	return out
 }
 
-// Append queues leaves and integrates the queue, in one transaction where all of
-// them are new and nobody else appends. Each statement is a round trip, so that
-// nothing is read that is known, and every leaf is taken for a new one at first:
-// that one is not, its key tells.
+// Append takes leaves into the tree, in one transaction where all of them are new
+// and nobody else appends. Each statement is a round trip, so that nothing is read
+// that is known, and every leaf is taken for a new one at first: that one is not,
+// its key tells. Such leaves are never in the queue: they would enter and leave it
+// unseen.
 //
-// Where that fails it takes two. After the first commit, that of enqueue, the
+// Where that fails it takes two transactions. After the first, that of enqueue, the
 // leaves are safe, and whoever is faster takes them along: this Append, or one of
 // somebody else. After the second, that of integrate, they have their indices.
 func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, tlog.Head, error) {
@@ -151,7 +152,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	}
 	b := newBatch(leaves, now)
 	trying, tried := newAttempt(ctx)
-	next, err := s.integrate(trying, b, t, now, b.queue+int64(len(leaves)), s.rows(b, b.sorted))
+	next, err := s.integrate(trying, b, t, now, b.queue+int64(len(leaves)), s.fresh(b))
 	for conflicts, failures := 0, 0; err != nil; {
 		if isConflict(err) || tried.conflict.Load() || errors.Is(err, errConflict) {
 			conflicts++
@@ -195,7 +196,7 @@ func (s *Store) add(ctx context.Context, b *batch, t *tip, now time.Time) (*tip,
 	if !waiting {
 		return s.readTip(ctx, s.db.write)
 	}
-	next, failed := s.integrate(ctx, b, t, now, max(last, b.queue+int64(len(b.leaves))), nil)
+	next, failed := s.integrate(ctx, b, t, now, max(last, b.queue+int64(len(b.leaves))), fresh{})
 	if failed != nil && s.db.reach.away() {
 		return nil, failed
 	}
@@ -255,13 +256,13 @@ func (s *Store) find(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// rows returns what queues leaves, with their search keys: the rows that
+// data returns what stores leaves, with their search keys: the rows that
 // Trillian's driver would write, in one request where there are not very many
 // keys. Leaf i gets the queue timestamp of the batch plus i nanoseconds: the
 // order of submission becomes the order of the log.
-func (s *Store) rows(b *batch, missing []int) []request {
+func (s *Store) data(b *batch, missing []int) []request {
 	id := s.tree.TreeId
-	data, queue := make([]any, 0, 5*len(missing)), make([]any, 0, 5*len(missing))
+	data := make([]any, 0, 5*len(missing))
 	type searchKey struct {
 		name string
 		hash tlog.Hash
@@ -269,14 +270,12 @@ func (s *Store) rows(b *batch, missing []int) []request {
 	known := map[searchKey]bool{}
 	var keys []searchKey
 	for _, i := range missing {
-		leaf, at := b.leaves[i], b.queue+int64(i)
-		value := leaf.Value
+		leaf, value := b.leaves[i], b.leaves[i].Value
 		if value == nil {
 			value = []byte{} // not NULL
 		}
 		hash := b.hashes[i]
-		data = append(data, id, b.ids[i][:], value, leaf.Extra, at)
-		queue = append(queue, id, b.ids[i][:], hash[:], at, queueID(id, b.ids[i], at))
+		data = append(data, id, b.ids[i][:], value, leaf.Extra, b.queue+int64(i))
 		for _, name := range leaf.Keys {
 			if k := (searchKey{name, hash}); !known[k] {
 				known[k] = true
@@ -289,7 +288,6 @@ func (s *Store) rows(b *batch, missing []int) []request {
 	})
 	requests := make([]request, 1, 1+len(keys)/maxKeyRows)
 	requests[0].insert("LeafData (TreeId, LeafIdentityHash, LeafValue, ExtraData, QueueTimestampNanos)", "(?,?,?,?,?)", "", data)
-	requests[0].insert("Unsequenced (TreeId, Bucket, LeafIdentityHash, MerkleLeafHash, QueueTimestampNanos, QueueID)", "(?,0,?,?,?,?)", "", queue)
 	for n := 0; n < len(keys); n += maxKeyRows {
 		if n > 0 { // the first go with the leaves
 			requests = append(requests, request{})
@@ -320,7 +318,15 @@ func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
 	if err := failpoint.Hit(failpoint.Begin, s.path); err != nil {
 		return err
 	}
-	tx, err := s.db.write.BeginTx(opening(ctx, s.rows(b, missing)), nil)
+	id := s.tree.TreeId
+	queue := make([]any, 0, 5*len(missing))
+	for _, i := range missing {
+		at := b.queue + int64(i)
+		queue = append(queue, id, b.ids[i][:], b.hashes[i][:], at, queueID(id, b.ids[i], at))
+	}
+	requests := s.data(b, missing)
+	requests[0].insert("Unsequenced (TreeId, Bucket, LeafIdentityHash, MerkleLeafHash, QueueTimestampNanos, QueueID)", "(?,0,?,?,?,?)", "", queue)
+	tx, err := s.db.write.BeginTx(opening(ctx, requests), nil)
 	if err != nil {
 		return fmt.Errorf("queueing leaves: %w", err)
 	}
@@ -354,18 +360,33 @@ func queueID(tree int64, id tlog.Hash, at int64) []byte {
 	return sum[:]
 }
 
-// integrate takes what is queued, up to a queue timestamp, into the tree, notes
-// where that puts the leaves of a batch, and returns the new tip. Rows that are
-// not queued yet are so by the same transaction. It never waits and needs no
-// guard window: queue and tree are in one database, and what is committed later
-// is integrated by who committed it.
+// fresh returns a batch, none of which the database has, in the order of
+// submission, with what stores it.
+func (s *Store) fresh(b *batch) fresh {
+	f := fresh{data: s.data(b, b.sorted), leaves: make([]*trillian.LogLeaf, 0, len(b.sorted))}
+	for i, id := range b.ids {
+		if b.first[id] == i {
+			f.leaves = append(f.leaves, &trillian.LogLeaf{
+				LeafIdentityHash: id[:],
+				MerkleLeafHash:   b.hashes[i][:],
+				QueueTimestamp:   timestamppb.New(time.Unix(0, b.queue+int64(i))),
+			})
+		}
+	}
+	return f
+}
+
+// integrate takes fresh leaves, and what is queued up to a queue timestamp, into
+// the tree, notes where that puts the leaves of a batch, and returns the new tip.
+// It never waits and needs no guard window: queue and tree are in one database, and
+// what is committed later is integrated by who committed it.
 //
 // All entries of an integration get the time now, but never one before that of
 // the entry before them. The tree head may have to be later: two of them cannot
 // share a timestamp, and it bounds the queue timestamps that are looked at.
-func (s *Store) integrate(ctx context.Context, b *batch, t *tip, now time.Time, last int64, rows []request) (*tip, error) {
+func (s *Store) integrate(ctx context.Context, b *batch, t *tip, now time.Time, last int64, f fresh) (*tip, error) {
 	ctx = trees.NewContext(ctx, s.tree)
-	q := &sequencer{LogStorage: s.db.writer, path: s.path, rows: rows, size: t.head.Size, at: now.UnixNano()}
+	q := &sequencer{LogStorage: s.db.writer, path: s.path, fresh: f, size: t.head.Size, at: now.UnixNano()}
 	if t.head.Size > 0 {
 		q.at = max(q.at, t.head.Time.UnixNano())
 	}
@@ -387,17 +408,24 @@ func (s *Store) integrate(ctx context.Context, b *batch, t *tip, now time.Time, 
 			return q.tip, nil
 		}
 		q.size += uint64(n)
-		q.rows = nil
+		q.fresh = fresh{}
 	}
+}
+
+// fresh is leaves that go into the tree past the queue: at its head, in the
+// transaction that stores them.
+type fresh struct {
+	leaves []*trillian.LogLeaf
+	data   []request // stores them
 }
 
 // A sequencer is Trillian's storage as one integration sees it.
 type sequencer struct {
 	storage.LogStorage
-	path string    // for failpoints
-	rows []request // that are queued first
-	size uint64    // of the tree that is added to
-	at   int64     // the time of the new entries
+	path  string // for failpoints
+	fresh fresh
+	size  uint64 // of the tree that is added to
+	at    int64  // the time of the new entries
 
 	taken []*trillian.LogLeaf // what became entries
 	tip   *tip                // after that
@@ -407,7 +435,7 @@ type sequencer struct {
 
 func (q *sequencer) ReadWriteTransaction(ctx context.Context, tree *trillian.Tree, f storage.LogTXFunc) error {
 	point := func(name string) error {
-		if len(q.rows) == 0 {
+		if len(q.fresh.leaves) == 0 {
 			return nil
 		}
 		return failpoint.Hit(name, q.path)
@@ -415,17 +443,18 @@ func (q *sequencer) ReadWriteTransaction(ctx context.Context, tree *trillian.Tre
 	if err := point(failpoint.Begin); err != nil {
 		return err
 	}
-	return q.LogStorage.ReadWriteTransaction(opening(ctx, q.rows), tree, func(_ context.Context, tx storage.LogTreeTX) error {
+	return q.LogStorage.ReadWriteTransaction(opening(ctx, q.fresh.data), tree, func(_ context.Context, tx storage.LogTreeTX) error {
 		if err := point(failpoint.Insert); err != nil {
 			return err
 		}
-		return f(ctx, &sequencerTX{tx, q})
+		return f(ctx, &sequencerTX{tx, q, tree.TreeId})
 	})
 }
 
 type sequencerTX struct {
 	storage.LogTreeTX
-	q *sequencer
+	q    *sequencer
+	tree int64
 }
 
 // LatestSignedLogRoot returns the root that is added to. It is refused when it
@@ -451,6 +480,25 @@ func (tx *sequencerTX) LatestSignedLogRoot(ctx context.Context) (*trillian.Signe
 	return signed, nil
 }
 
+// DequeueLeaves returns the fresh leaves before what is queued. Their rows of the
+// tree, which say what UpdateSequencedLeaves would, go with the question.
+func (tx *sequencerTX) DequeueLeaves(ctx context.Context, limit int, cutoff time.Time) ([]*trillian.LogLeaf, error) {
+	fresh := tx.q.fresh.leaves
+	if len(fresh) == 0 {
+		return tx.LogTreeTX.DequeueLeaves(ctx, limit, cutoff)
+	}
+	values := make([]any, 0, 5*len(fresh))
+	for i, leaf := range fresh {
+		values = append(values, tx.tree, leaf.LeafIdentityHash, leaf.MerkleLeafHash, tx.q.size+uint64(i), tx.q.at)
+	}
+	var r request
+	r.insert("SequencedLeafData (TreeId, LeafIdentityHash, MerkleLeafHash, SequenceNumber, IntegrateTimestampNanos)", "(?,?,?,?,?)", "", values)
+	queued, err := tx.LogTreeTX.DequeueLeaves(preceded(ctx, r), limit-len(fresh), cutoff)
+	return slices.Concat(fresh, queued), err
+}
+
+// UpdateSequencedLeaves gives leaves their times, and moves those that were queued
+// into the tree.
 func (tx *sequencerTX) UpdateSequencedLeaves(ctx context.Context, leaves []*trillian.LogLeaf) error {
 	at := timestamppb.New(time.Unix(0, tx.q.at))
 	for _, leaf := range leaves {
@@ -465,7 +513,11 @@ func (tx *sequencerTX) UpdateSequencedLeaves(ctx context.Context, leaves []*tril
 		leaf.IntegrateTimestamp = timestamppb.New(r.Time)
 	}
 	tx.q.taken = leaves
-	return tx.LogTreeTX.UpdateSequencedLeaves(ctx, leaves)
+	queued := leaves[len(tx.q.fresh.leaves):]
+	if len(queued) == 0 {
+		return nil
+	}
+	return tx.LogTreeTX.UpdateSequencedLeaves(ctx, queued)
 }
 
 // StoreSignedLogRoot is the last thing that an integration writes.

@@ -198,6 +198,14 @@ func opening(ctx context.Context, requests []request) context.Context {
 	return context.WithValue(ctx, openingKey{}, requests)
 }
 
+type precededKey struct{}
+
+// preceded returns a context with which a query goes to the server behind a
+// request, whose rows it may see.
+func preceded(ctx context.Context, r request) context.Context {
+	return context.WithValue(ctx, precededKey{}, r)
+}
+
 // BeginTx begins a transaction.
 func (c *conn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
 	c.line.use.Store(attemptOf(ctx)) // the pool may have made it for somebody else
@@ -228,6 +236,9 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if r, ok := ctx.Value(precededKey{}).(request); ok {
+		query, args = r.text+";"+query, slices.Concat(r.args, args)
+	}
 	rows, err := c.fullConn.QueryContext(ctx, query, args)
 	return rows, c.note(err)
 }

@@ -5,10 +5,10 @@
 // tables, driver and sequencer are used as a library in this process. There is
 // no other process, no polling and no election.
 //
-//   - Append queues leaves and integrates the queue in one transaction. Where
-//     that meets another sequencer, or a leaf that is known, it takes two: a leaf
-//     is safe once the first is committed, and whoever appends next to this log,
-//     in whatever replica, integrates it.
+//   - Append takes new leaves into the tree past the queue, in one transaction.
+//     Where that meets another sequencer, or a leaf that is known, it takes two: a
+//     leaf is safe once the first is committed, and whoever appends next to this
+//     log, in whatever replica, integrates it.
 //   - Replicas may append at the same time. Primary keys let one sequencer win;
 //     the other reads where its leaves went. A leaf is in the tree once, and
 //     every replica answers with the same index and time.

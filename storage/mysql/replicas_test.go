@@ -224,6 +224,47 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestQueued has leaves in the queue when others are appended: they come behind
+// those, in the order in which they were queued.
+func TestQueued(t *testing.T) {
+	s := openLog(t, openDB(t, slow(harness.SharedMariaDB(t).NewDatabase(t)), time.Now), "ct")
+	var queued, fresh []tlog.Leaf
+	for i := range 50 {
+		queued = append(queued, leaf(i))
+	}
+	for i := range 3 {
+		fresh = append(fresh, leaf(100+i))
+	}
+	if err := s.Enqueue(t.Context(), queued); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]tlog.Placed{}
+	placed, head, err := s.Append(t.Context(), fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range placed {
+		if p.Index != uint64(i) || p.Dup {
+			t.Fatalf("new leaf %d: %+v", i, p)
+		}
+		all[string(fresh[i].Value)] = p
+	}
+	if want := uint64(len(fresh) + len(queued)); head.Size != want {
+		t.Fatalf("size %d, want %d", head.Size, want)
+	}
+	again, after, err := s.Append(t.Context(), queued)
+	if err != nil || after != head {
+		t.Fatalf("head %v after a batch of duplicates, want %v (%v)", after, head, err)
+	}
+	for i, p := range again {
+		if p.Index != uint64(len(fresh)+i) || !p.Dup {
+			t.Fatalf("queued leaf %d: %+v", i, p)
+		}
+		all[string(queued[i].Value)] = p
+	}
+	checkWhole(t, s, head.Size, all)
+}
+
 // TestRivalClocks lets replicas append by turns whose clocks differ: no entry is
 // older than the one before it. Where the clocks differ by less than the queue
 // timestamps of a batch (1,000 ns), the tree heads alone would not show it.
