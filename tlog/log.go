@@ -58,11 +58,12 @@ type Log struct {
 }
 
 // pending is a submission that waits for its batch. A submission without a
-// leaf appends nothing: it asks for the latest tree, or else it is a probe
-// that asks the committing goroutine whether it could commit.
+// leaf appends nothing: it asks for the latest tree, or freezes the log, or else
+// it is a probe that asks the committing goroutine whether it could commit.
 type pending struct {
 	leaf   *Leaf
 	latest bool
+	freeze bool
 	hash   Hash
 	placed Placed
 	tree   *Tree
@@ -218,6 +219,17 @@ func (l *Log) Add(ctx context.Context, leaf Leaf) (*Included, error) {
 	return in, nil
 }
 
+// Freeze ends the log and returns its last published state. What was submitted
+// before is committed, what comes later is refused with ErrFrozen. A log may be
+// frozen again.
+func (l *Log) Freeze(ctx context.Context) (*Tree, error) {
+	p := &pending{freeze: true, done: make(chan struct{})}
+	if err := l.submit(ctx, p); err != nil {
+		return nil, err
+	}
+	return p.tree, nil
+}
+
 // Ready asks the committing goroutine whether it could commit a batch now:
 // whether the store answers and agrees with what is published, the signer
 // signs, and the clock is not behind. It appends nothing.
@@ -344,7 +356,7 @@ func (l *Log) run() {
 			}
 		}
 		start := time.Now()
-		if err := l.round(batch); l.opts.Shared && err != nil && time.Since(start) >= maxFailing {
+		if err := l.round(batch); l.opts.Shared && err != nil && !errors.Is(err, ErrFrozen) && time.Since(start) >= maxFailing {
 			l.turnAway(carry, err)
 			carry = nil
 		}
@@ -367,6 +379,9 @@ func (l *Log) turnAway(carry *pending, err error) {
 		}
 	}
 }
+
+// probe says whether a submission only asks whether it could be committed.
+func (p *pending) probe() bool { return p.leaf == nil && !p.latest && !p.freeze }
 
 func (p *pending) bytes() int {
 	if p.leaf == nil {
@@ -399,10 +414,14 @@ func (l *Log) round(batch []*pending) error {
 		tree, err = l.commit(ctx, adds)
 	}
 	ready := err
-	if err == nil && slices.ContainsFunc(batch, func(p *pending) bool { return p.leaf == nil && !p.latest }) {
+	if err == nil && slices.ContainsFunc(batch, (*pending).probe) {
 		ready = l.check(ctx, tree)
 	}
-	if ready != nil {
+	last, frozen := tree, err
+	if (err == nil || errors.Is(err, ErrFrozen)) && slices.ContainsFunc(batch, func(p *pending) bool { return p.freeze }) {
+		last, frozen = l.freeze(ctx)
+	}
+	if ready != nil && !errors.Is(ready, ErrFrozen) {
 		if errors.Is(ready, ErrIntegrity) && l.violated == nil {
 			l.violated = ready
 		}
@@ -411,7 +430,12 @@ func (l *Log) round(batch []*pending) error {
 	l.begun.Store(nil)
 	for _, p := range batch {
 		p.tree, p.err = tree, err
-		if p.leaf == nil && !p.latest {
+		switch {
+		case p.freeze:
+			p.tree, p.err = last, frozen
+		case p.latest && errors.Is(err, ErrFrozen):
+			p.err = nil
+		case p.probe():
 			p.err = ready
 		}
 		close(p.done)
@@ -433,7 +457,7 @@ func (l *Log) compare(ctx context.Context) error {
 		return unavailable("reading the head: %w", err)
 	}
 	t := l.Published()
-	l.stale = l.stale || head.Size != t.Size || head.Root != t.Root
+	l.stale = l.stale || head.Size != t.Size || head.Root != t.Root || head.Frozen != t.Frozen
 	return nil
 }
 
@@ -463,6 +487,9 @@ func (l *Log) commit(ctx context.Context, batch []*pending) (*Tree, error) {
 	if len(batch) == 0 {
 		return tree, nil
 	}
+	if tree.Frozen {
+		return tree, ErrFrozen
+	}
 	if err := l.room(); err != nil {
 		return nil, err
 	}
@@ -482,6 +509,12 @@ func (l *Log) commit(ctx context.Context, batch []*pending) (*Tree, error) {
 	}
 	// From here on the store may be ahead, until a tree is published.
 	l.stale = true
+	if errors.Is(err, ErrFrozen) { // by somebody else
+		if tree, err = l.load(ctx); err != nil {
+			return nil, err
+		}
+		return tree, ErrFrozen
+	}
 	if err != nil {
 		if errors.Is(err, ErrIntegrity) { // what the store has lost may have been signed
 			if _, err := l.load(ctx); err != nil {
@@ -521,6 +554,15 @@ func (l *Log) commit(ctx context.Context, batch []*pending) (*Tree, error) {
 		}
 	}
 	return next, nil
+}
+
+// freeze ends the log and returns its last tree. The store may have grown since
+// the batch before, where it is shared.
+func (l *Log) freeze(ctx context.Context) (*Tree, error) {
+	if err := l.store.Freeze(ctx); err != nil {
+		return nil, unavailable("freezing: %w", err)
+	}
+	return l.load(ctx)
 }
 
 // extend returns the tree after the new leaves of a batch, if they alone, in

@@ -99,6 +99,8 @@ type Head struct {
 	Size uint64
 	Root Hash
 	Time time.Time // when its last entry was integrated; zero for an empty tree
+
+	Frozen bool // nothing is ever added again: see Store.Freeze
 }
 
 // Next says why records cannot be the next entries of a log with this head: they
@@ -135,7 +137,7 @@ type Store interface {
 	// error. A leaf whose ID is known, earlier in the log or in this batch,
 	// is found, not added. After an error the outcome is unknown until Head
 	// is read. ErrClock means that nothing was added, ErrIntegrity that the
-	// store has less than it had.
+	// store has less than it had, ErrFrozen that nothing is added any more.
 	Append(ctx context.Context, leaves []Leaf) ([]Placed, Head, error)
 
 	// Tile returns the first width hashes of a tile, 1 <= width <= 256: the
@@ -147,6 +149,11 @@ type Store interface {
 
 	// Find returns the index of the entry with this leaf hash.
 	Find(ctx context.Context, leafHash Hash) (index uint64, ok bool, err error)
+
+	// Freeze ends the log: every Append after it, of whatever process, returns
+	// ErrFrozen, and its head is the last one. It is durable when it returns
+	// without error, and may be repeated. It is called where Append is.
+	Freeze(ctx context.Context) error
 }
 
 // The classes of errors that a Log returns. Everything else is a fault of the
@@ -169,6 +176,9 @@ var (
 	// ErrClock: the clock is behind the newest entry by more than
 	// MaxClockStep. It is always wrapped together with ErrUnavailable by a Log.
 	ErrClock = errors.New("clock is behind the newest entry of the log")
+
+	// ErrFrozen: the log takes no more entries; what it has stays readable.
+	ErrFrozen = errors.New("the log is frozen")
 
 	// ErrNotFound: the tree has no such entry, or not yet.
 	ErrNotFound = errors.New("not in the log")

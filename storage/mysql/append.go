@@ -145,6 +145,9 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 			return nil, tlog.Head{}, err
 		}
 	}
+	if t.head.Frozen {
+		return nil, tlog.Head{}, tlog.ErrFrozen
+	}
 	now := s.db.now()
 	if behind := t.head.Time.Sub(now); behind > tlog.MaxClockStep {
 		s.tip = t
@@ -168,6 +171,9 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		}
 		if t.head.Size < was {
 			return nil, tlog.Head{}, fmt.Errorf("%w: the tree had size %d, and has size %d now", tlog.ErrIntegrity, was, t.head.Size)
+		}
+		if t.head.Frozen {
+			return nil, tlog.Head{}, tlog.ErrFrozen
 		}
 		if now = s.db.now(); t.head.Time.Sub(now) > tlog.MaxClockStep {
 			// Not an ErrClock: some leaves may be queued.

@@ -187,8 +187,8 @@ func (d *DB) store(ctx context.Context, name string, id int64) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening log %q: %w", name, err)
 	}
-	if tree.TreeType != trillian.TreeType_LOG || tree.TreeState != trillian.TreeState_ACTIVE || tree.Deleted {
-		return nil, fmt.Errorf("opening log %q: tree %d is not an active log", name, id)
+	if tree.TreeType != trillian.TreeType_LOG || tree.TreeState != trillian.TreeState_ACTIVE && tree.TreeState != trillian.TreeState_FROZEN || tree.Deleted {
+		return nil, fmt.Errorf("opening log %q: tree %d is not a log that is active or frozen", name, id)
 	}
 	return &Store{db: d, path: "mysql/" + name + "/log", tree: tree}, nil
 }

@@ -320,6 +320,54 @@ func TestShrunkTree(t *testing.T) {
 	}
 }
 
+// TestFreeze has one of two replicas freeze a log that both append to. What was
+// answered is in it, and nothing comes later.
+func TestFreeze(t *testing.T) {
+	dsn := slow(harness.SharedMariaDB(t).NewDatabase(t))
+	db := openDB(t, dsn, time.Now)
+	freezer := openLog(t, db, "ct")
+	var mu sync.Mutex
+	placed := map[string]tlog.Placed{}
+	var writers sync.WaitGroup
+	for w := range 2 {
+		s := openLog(t, openDB(t, dsn, time.Now), "ct")
+		writers.Go(func() {
+			for i := 0; ; i++ {
+				batch := []tlog.Leaf{leaf(1000*w + 2*i), leaf(1000*w + 2*i + 1)}
+				got, _, err := s.Append(t.Context(), batch)
+				if errors.Is(err, tlog.ErrFrozen) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				for j, p := range got {
+					placed[string(batch[j].Value)] = p
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for {
+		if head, err := freezer.Head(t.Context()); err != nil {
+			t.Fatal(err)
+		} else if head.Size > 40 {
+			break
+		}
+	}
+	if err := freezer.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	head, err := freezer.Head(t.Context())
+	if err != nil || !head.Frozen {
+		t.Fatalf("head %+v (%v), want a frozen one", head, err)
+	}
+	writers.Wait()
+	checkWhole(t, freezer, head.Size, placed)
+}
+
 // TestLargest appends the largest batches, in bytes that have to be escaped, in
 // leaves and in search keys.
 func TestLargest(t *testing.T) {

@@ -86,7 +86,7 @@ func (s *Store) readTip(ctx context.Context, db *sql.DB) (*tip, error) {
 	if len(root) != tlog.HashSize {
 		return nil, fmt.Errorf("root hash of %d bytes", len(root))
 	}
-	t.head.Root = tlog.Hash(root)
+	t.head.Root, t.head.Frozen = tlog.Hash(root), t.root == frozenAt
 	if t.head.Size > 0 {
 		if !nanos.Valid {
 			return nil, fmt.Errorf("the tree has size %d, but no entry %d", t.head.Size, t.head.Size-1)

@@ -17,7 +17,9 @@ type schema []func(tx *sql.Tx, opened int) error
 func (s schema) version() int { return len(s) }
 
 // logSchema and auditSchema are those of one log, and of the audit log.
-func logSchema() schema { return schema{statements(logTables), statements(searchTable)} }
+func logSchema() schema {
+	return schema{statements(logTables), statements(searchTable), statements(frozenColumn)}
+}
 
 func auditSchema(now func() time.Time) schema {
 	return schema{statements(auditTable), func(tx *sql.Tx, opened int) error { return chainAudit(tx, opened, now()) }}
@@ -75,6 +77,9 @@ INSERT INTO search_2 SELECT key, 0, hash FROM search;
 DROP TABLE search;
 ALTER TABLE search_2 RENAME TO search;
 `
+
+// frozenColumn is version 3: whether the log has ended.
+const frozenColumn = `ALTER TABLE log ADD COLUMN frozen INTEGER NOT NULL DEFAULT 0`
 
 // auditTable is version 1 of the audit log: one row for each certificate.
 const auditTable = `

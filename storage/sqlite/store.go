@@ -91,7 +91,7 @@ func (s *Store) prepareStatements() (err error) {
 		db    *sql.DB
 		query string
 	}{
-		{&s.head, s.db.read, "SELECT size, root, time FROM log"},
+		{&s.head, s.db.read, "SELECT size, root, time, frozen FROM log"},
 		{&s.tile, s.db.read, "SELECT substr(hashes, 1, ?) FROM tile WHERE pos = ?"},
 		{&s.entries, s.db.read, "SELECT idx, time, value, extra FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"},
 		{&s.find, s.db.read, "SELECT idx FROM entry WHERE id = ?1 AND hash IS NULL UNION ALL SELECT idx FROM entry WHERE hash = ?1 ORDER BY idx LIMIT 1"},
@@ -132,7 +132,7 @@ func (s *Store) Head(ctx context.Context) (tlog.Head, error) {
 	var head tlog.Head
 	var root []byte
 	var nanos int64
-	if err := s.head.QueryRowContext(ctx).Scan(&head.Size, &root, &nanos); err != nil {
+	if err := s.head.QueryRowContext(ctx).Scan(&head.Size, &root, &nanos, &head.Frozen); err != nil {
 		return tlog.Head{}, err
 	}
 	if len(root) != tlog.HashSize {
@@ -219,6 +219,10 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 			return nil, tlog.Head{}, fmt.Errorf("reading the right edge: %w", err)
 		}
 	}
+	if t.head.Frozen {
+		s.tip = t
+		return nil, tlog.Head{}, tlog.ErrFrozen
+	}
 	now := s.now()
 	if behind := t.head.Time.Sub(now); behind > tlog.MaxClockStep {
 		s.tip = t
@@ -254,6 +258,16 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	}
 	s.tip = t
 	return placed, t.head, nil
+}
+
+// Freeze ends the log.
+func (s *Store) Freeze(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.tip = nil
+	_, err := s.db.write.Exec("UPDATE log SET frozen = 1")
+	return err
 }
 
 // rowBytes is about what an entry writes beside its value: a page for its identity,

@@ -66,6 +66,7 @@ func Run(t *testing.T, open Open) {
 		"Entries":          testEntries,
 		"Clock":            testClock,
 		"Rollback":         testRollback,
+		"Freeze":           testFreeze,
 		"Import":           testImport,
 		"ImportRefused":    testImportRefused,
 	} {
@@ -702,6 +703,52 @@ func testClock(t *testing.T, open Open) {
 		t.Fatal(err)
 	}
 	r.add1(t, l, tlog.Leaf{Value: value(2)}, 2, false)
+	r.checkLog(t, f, l, true)
+	closeAll(t, l, s)
+}
+
+// testFreeze ends a log, which is read as before, also by who opens it later.
+func testFreeze(t *testing.T, open Open) {
+	f := newFixture(t)
+	s := open(t, "freeze", f.clock.Now)
+	l := f.openLog(t, s)
+	r := &reference{}
+	for i := range 3 {
+		r.add1(t, l, tlog.Leaf{Value: value(i), Keys: []string{"key"}}, uint64(i), false)
+	}
+	before := l.Published()
+	for range 2 {
+		last, err := l.Freeze(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !last.Frozen || last.Size != before.Size || last.Root != before.Root || l.Published() != last {
+			t.Fatalf("the last tree has size %d and root %x (frozen: %v), want %d and %x", last.Size, last.Root, last.Frozen, before.Size, before.Root)
+		}
+		f.clock.Step(time.Hour)
+	}
+	for i := range 4 {
+		if _, err := l.Add(t.Context(), tlog.Leaf{Value: value(i)}); !errors.Is(err, tlog.ErrFrozen) {
+			t.Fatalf("adding leaf %d to a frozen log: %v, want ErrFrozen", i, err)
+		}
+	}
+	if _, _, err := s.Append(t.Context(), []tlog.Leaf{{Value: value(3)}}); !errors.Is(err, tlog.ErrFrozen) {
+		t.Fatalf("appending to a frozen store: %v, want ErrFrozen", err)
+	}
+	r.checkStore(t, s)
+	closeAll(t, l, s)
+	s = open(t, "freeze", f.clock.Now)
+	l = f.openLog(t, s)
+	if tree, err := l.Latest(t.Context()); err != nil || !tree.Frozen || tree.Size != 3 {
+		t.Fatalf("opened again: %+v (%v), want a frozen tree of size 3", tree, err)
+	}
+	if _, _, err := s.Append(t.Context(), []tlog.Leaf{{Value: value(3)}}); !errors.Is(err, tlog.ErrFrozen) {
+		t.Fatalf("appending to a frozen store that was opened again: %v, want ErrFrozen", err)
+	}
+	if _, err := l.Add(t.Context(), tlog.Leaf{Value: value(3)}); !errors.Is(err, tlog.ErrFrozen) {
+		t.Fatalf("adding to a frozen log that was opened again: %v, want ErrFrozen", err)
+	}
+	r.checkStore(t, s)
 	r.checkLog(t, f, l, true)
 	closeAll(t, l, s)
 }
