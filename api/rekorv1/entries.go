@@ -227,7 +227,7 @@ func (h *handler) retrieve(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	for _, id := range append(full, leaves...) {
-		if err := add(h.cfg.Log.ByUUID(r.Context(), id.String())); err != nil {
+		if err := add(h.cfg.Log.ByID(r.Context(), id)); err != nil {
 			return err
 		}
 	}

@@ -2,19 +2,39 @@ package rekorv1
 
 import (
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/sigstack/sigstack/tlog/rekor"
 )
 
 // info serves GET /api/v1/log.
 func (h *handler) info(w http.ResponseWriter, r *http.Request) error {
-	info, err := h.cfg.Log.Info(r.Context())
+	active, frozen, err := h.cfg.Log.Info(r.Context())
 	if err != nil {
 		return err
 	}
-	b := append(make([]byte, 0, 512), `{"inactiveShards":null,"rootHash":"`...)
+	b := append(make([]byte, 0, 512*(1+len(frozen))), `{"inactiveShards":`...)
+	for i, info := range frozen {
+		b = append(b, "[,"[min(i, 1)], '{')
+		b = appendInfo(b, info)
+	}
+	if len(frozen) > 0 {
+		b = append(b, `],`...)
+	} else {
+		b = append(b, `null,`...)
+	}
+	b = appendInfo(b, active)
+	send(w, http.StatusOK, typeJSON, append(b, '\n'))
+	return nil
+}
+
+// appendInfo appends what is said of a tree, and the end of its object.
+func appendInfo(b []byte, info rekor.Info) []byte {
+	b = append(b, `"rootHash":"`...)
 	b = hex.AppendEncode(b, info.Root[:])
 	b = append(b, `","signedTreeHead":`...)
 	b = appendString(b, string(info.Checkpoint))
@@ -22,9 +42,7 @@ func (h *handler) info(w http.ResponseWriter, r *http.Request) error {
 	b = strconv.AppendInt(b, info.TreeID, 10)
 	b = append(b, `","treeSize":`...)
 	b = strconv.AppendUint(b, info.Size, 10)
-	b = append(b, "}\n"...)
-	send(w, http.StatusOK, typeJSON, b)
-	return nil
+	return append(b, '}')
 }
 
 // publicKey serves GET /api/v1/log/publicKey: PEM, or the PEM as a JSON
@@ -34,11 +52,15 @@ func (h *handler) publicKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := h.cfg.Log.CheckTree(tree); err != nil {
+	key, err := h.cfg.Log.PublicKey(r.Context(), tree)
+	var wrong *rekor.InputError
+	if errors.As(err, &wrong) {
 		return &problem{status: http.StatusBadRequest, code: http.StatusBadRequest,
 			message: http.StatusText(http.StatusBadRequest), bare: true, media: typePEM}
 	}
-	key := h.cfg.Log.PublicKey()
+	if err != nil {
+		return err
+	}
 	if accepted(r.Header.Values("Accept"), typePEM) {
 		send(w, http.StatusOK, typePEM, key)
 		return nil
@@ -69,14 +91,7 @@ func (h *handler) proof(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if first > last {
-		// Before the tree, as Rekor does.
-		tree = ""
-	}
-	if err := h.cfg.Log.CheckTree(tree); err != nil {
-		return err
-	}
-	hashes, root, err := h.cfg.Log.Consistency(r.Context(), first, last)
+	hashes, root, err := h.cfg.Log.Consistency(r.Context(), tree, first, last)
 	if err != nil {
 		return err
 	}

@@ -322,7 +322,7 @@ func newDownServer(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { engine.Close() })
-	log, err := rekor.New(engine, rekor.Config{TreeID: inner.TreeID(), Signer: key, Index: store})
+	log, err := rekor.New(rekor.Config{Shards: []rekor.Shard{{Log: engine, TreeID: inner.TreeID(), Signer: key, Index: store}}})
 	if err != nil {
 		t.Fatal(err)
 	}

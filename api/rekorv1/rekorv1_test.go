@@ -132,7 +132,7 @@ func newServerWith(t testing.TB, maxBody int64, change func(*Config)) *server {
 		index:       &brokenIndex{Index: store},
 		logged:      new(bytes.Buffer),
 	}
-	log, err := rekor.New(engine, rekor.Config{TreeID: store.TreeID(), Signer: s.signer, Index: s.index})
+	log, err := rekor.New(rekor.Config{Shards: []rekor.Shard{{Log: engine, TreeID: store.TreeID(), Signer: s.signer, Index: s.index}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,13 @@ func check(ctx context.Context, base, dir, trusted string, older []string) (fsck
 		if !ok {
 			return report, errors.Join(err, fmt.Errorf("the trust root has no log in use with the base URL %s (CT log: %v)", base, l.ct))
 		}
-		r, cerr := l.check(ctx, fsck.Options{URL: base, PublicKey: key, Older: l.older})
+		var others []crypto.PublicKey
+		for _, i := range instances {
+			if i.ct == l.ct && i.url == base {
+				others = append(others, i.key)
+			}
+		}
+		r, cerr := l.check(ctx, fsck.Options{URL: base, PublicKey: key, Others: others, Older: l.older})
 		report.Logs = append(report.Logs, r.Logs...)
 		err = errors.Join(err, cerr)
 	}

@@ -62,6 +62,10 @@ type Options struct {
 	// needs it.
 	PublicKey crypto.PublicKey
 
+	// Others are further keys that trees of a Rekor log may have: those of trees that
+	// are frozen, or of the next.
+	Others []crypto.PublicKey
+
 	// Older are states that the log has signed before: checkpoints (signed
 	// notes) for CheckRekor, answers of get-sth (JSON) for CheckCT.
 	Older [][]byte

@@ -22,6 +22,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,7 +68,8 @@ type server struct {
 	clock             atomic.Int64
 	rekorSize, ctSize int
 	origin            string
-	stop              []func() // closes the logs
+	stop              []func()            // closes the logs
+	trees             []*ecdsa.PrivateKey // of the Rekor log, each with its key
 }
 
 func newServer(t testing.TB, rekorSize, ctSize int) *server {
@@ -96,9 +98,17 @@ func newServer(t testing.TB, rekorSize, ctSize int) *server {
 		return log, store
 	}
 	s.ctTlog, _ = open("ct", s.ctKey)
-	var store *sqlite.Store
-	s.rekorLog, store = open("rekorv1", s.rekorKey)
-	s.rekor = must(rekor.New(s.rekorLog, rekor.Config{TreeID: store.TreeID(), Signer: s.rekorKey, Index: store}))
+	next := func(context.Context) (rekor.Shard, error) {
+		key, name := newKey(elliptic.P256()), fmt.Sprintf("rekorv1-%d", len(s.trees)+1)
+		if len(s.trees) == 0 {
+			key, name = s.rekorKey, "rekorv1"
+		}
+		var store *sqlite.Store
+		s.rekorLog, store = open(name, key)
+		s.trees = append(s.trees, key)
+		return rekor.Shard{Log: s.rekorLog, TreeID: store.TreeID(), Signer: key, Index: store}, nil
+	}
+	s.rekor = must(rekor.New(rekor.Config{Shards: []rekor.Shard{must(next(context.Background()))}, Next: next}))
 	s.ct = must(ct.New(s.ctTlog, ct.Config{Signer: s.ctKey, Now: now, Roots: func() []*x509.Certificate { return []*x509.Certificate{s.root} }}))
 	mux := http.NewServeMux()
 	mux.Handle("/ct/v1/", ctlog.New(ctlog.Config{Log: s.ct, Status: api.Status, Logger: logger}))
@@ -368,7 +378,7 @@ func TestRekor(t *testing.T) {
 			m := v.(map[string]any)
 			m["inactiveShards"] = []any{map[string]any{"treeID": "7", "treeSize": 0}}
 			return m
-		}), nil, []string{"shard 7: its 0 entries were not checked"}},
+		}), nil, []string{"public key:", "checkpoint:"}},
 		"other key":      {proxy{}, func(o *fsck.Options) { o.PublicKey = s.ctKey.Public() }, []string{"public key: the log shows", "checkpoint:"}},
 		"forked older":   {proxy{}, func(o *fsck.Options) { o.Older = [][]byte{s.notes[3], s.fork(s.rekorKey, 20)} }, []string{"older checkpoint 1: it says that the root at size 20", "checkpoint of size 20: it was not shown"}},
 		"shrunken":       {proxy{}, func(o *fsck.Options) { o.Older = [][]byte{s.fork(s.rekorKey, 44)} }, []string{"older checkpoint 0: it has size 44"}},
@@ -405,6 +415,51 @@ func TestRekor(t *testing.T) {
 
 // TestGrowing: a log that grows during the check is checked up to the size
 // that it had, and the larger checkpoints that show up must be consistent.
+// TestRotated checks every tree of a log that was rotated twice.
+func TestRotated(t *testing.T) {
+	s := newServer(t, 23, 0)
+	for _, more := range []int{15, 5} {
+		if err := s.rekor.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range more {
+			s.addRekor(t)
+		}
+	}
+	keys := func(o *fsck.Options) {
+		o.PublicKey, o.Others = s.trees[2].Public(), []crypto.PublicKey{s.trees[0].Public(), s.trees[1].Public()}
+	}
+	r := s.checkRekor(t, proxy{}, func(o *fsck.Options) {
+		keys(o)
+		o.Older = [][]byte{s.notes[3], s.notes[25], s.notes[42]}
+	})
+	expectFindings(t, r)
+	var sizes, entries []uint64
+	for _, l := range r.Logs {
+		sizes, entries = append(sizes, l.Size), append(entries, l.Counts.Entries)
+	}
+	if want := []uint64{5, 23, 15}; !slices.Equal(sizes, want) || !slices.Equal(entries, want) {
+		t.Errorf("trees of sizes %v with %v entries were checked, want %v", sizes, entries, want)
+	}
+	if r.Logs[0].Origin != s.origin {
+		t.Errorf("the first report is of %q, want that of the tree in use, %q", r.Logs[0].Origin, s.origin)
+	}
+	for name, tt := range map[string]struct {
+		p    proxy
+		edit func(*fsck.Options)
+		want []string
+	}{
+		"an entry of a frozen tree": {editEntry(30, func(e map[string]any) {
+			verification(e)["signedEntryTimestamp"] = flip(verification(e)["signedEntryTimestamp"])
+		}), keys, []string{"entry 7: its SignedEntryTimestamp"}},
+		"the key of a frozen tree":          {proxy{}, func(o *fsck.Options) { keys(o); o.Others = o.Others[1:] }, []string{"public key: the log shows the key", "checkpoint:"}},
+		"a checkpoint that a tree has not":  {proxy{}, func(o *fsck.Options) { keys(o); o.Older = [][]byte{s.fork(s.trees[0], 20)} }, []string{"older checkpoint 0: it says that the root at size 20", "checkpoint of size 20: it was not shown"}},
+		"a frozen tree that has grown less": {proxy{}, func(o *fsck.Options) { keys(o); o.Older = [][]byte{s.fork(s.trees[0], 24)} }, []string{"older checkpoint 0: it has size 24"}},
+	} {
+		t.Run(name, func(t *testing.T) { expectFindings(t, s.checkRekor(t, tt.p, tt.edit), tt.want...) })
+	}
+}
+
 func TestGrowing(t *testing.T) {
 	s := newServer(t, 35, 4)
 	var mu sync.Mutex

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -29,37 +30,79 @@ type rekorCheck struct {
 	keyID  string // hex
 	treeID string // decimal
 	prefix string // of UUIDs: the tree ID in 16 hexadecimal digits
-	offset uint64 // of the virtual index: the entries of older shards
+	offset uint64 // of the virtual index: the entries of older trees
+
+	frozen []rekorTree // that the log names beside the one that is in use
 
 	head      checkpoint.Checkpoint
 	linked    checkpoint.Checkpoint // the last state that was shown to be consistent with head
 	integrate int64                 // integratedTime of the entry before, in seconds
 }
 
-// CheckRekor checks a Rekor v1 log: its public key, its checkpoint, each entry
-// by its index (body, UUID, SignedEntryTimestamp, inclusion proof and the
-// checkpoint that comes with it), the root over all of them, and that older
-// checkpoints are consistent with it.
-func CheckRekor(ctx context.Context, o Options) (Report, error) {
-	c := &rekorCheck{client: newClient(o), out: &LogReport{Log: strings.TrimRight(o.URL, "/"), Kind: "rekor"}}
-	err := c.run(ctx, o)
-	if err != nil {
-		err = fmt.Errorf("checking the Rekor log at %s: %w", c.out.Log, err)
-	}
-	return Report{[]*LogReport{c.out}}, err
+// A rekorTree is what the log says of one of its trees.
+type rekorTree struct {
+	RootHash       string `json:"rootHash"`
+	SignedTreeHead string `json:"signedTreeHead"`
+	TreeID         string `json:"treeID"`
+	TreeSize       uint64 `json:"treeSize"`
 }
 
-func (c *rekorCheck) run(ctx context.Context, o Options) error {
-	if ok, err := c.publicKey(ctx, o); !ok {
-		return err
+// CheckRekor checks a Rekor v1 log. Of the tree that is in use, and of each that is
+// frozen: its public key, its checkpoint, each entry by its index (body, UUID,
+// SignedEntryTimestamp, inclusion proof and the checkpoint that comes with it), the
+// root over all of them, and that older checkpoints are consistent with it.
+func CheckRekor(ctx context.Context, o Options) (Report, error) {
+	base := strings.TrimRight(o.URL, "/")
+	active := &rekorCheck{client: newClient(o), out: &LogReport{Log: base, Kind: "rekor"}}
+	report := Report{[]*LogReport{active.out}}
+	ok, err := active.publicKey(ctx, o, "")
+	if ok && err == nil {
+		ok, err = active.logInfo(ctx)
 	}
-	if ok, err := c.logInfo(ctx); !ok {
-		return err
+	checks := []*rekorCheck{active}
+	if ok && err == nil {
+		var offset uint64
+		for _, tree := range active.frozen {
+			c := &rekorCheck{client: active.client, out: &LogReport{Log: base + ", tree " + tree.TreeID, Kind: "rekor"}, offset: offset}
+			offset += tree.TreeSize
+			report.Logs = append(report.Logs, c.out)
+			found, failed := c.publicKey(ctx, o, tree.TreeID)
+			if found && failed == nil && c.begin(tree) {
+				checks = append(checks, c)
+			}
+			err = errors.Join(err, failed)
+		}
+		for _, c := range checks {
+			err = errors.Join(err, c.run(ctx, o, func(i int) bool { return c == owner(checks, o.Older[i]) }))
+		}
 	}
+	if err != nil {
+		err = fmt.Errorf("checking the Rekor log at %s: %w", base, err)
+	}
+	return report, err
+}
+
+// owner returns the check of the tree that a checkpoint says it is of, and the first
+// one where that is none of them.
+func owner(checks []*rekorCheck, note []byte) *rekorCheck {
+	origin, _, _ := strings.Cut(string(note), "\n")
+	for _, c := range checks {
+		if c.head.Origin == origin {
+			return c
+		}
+	}
+	return checks[0]
+}
+
+// run checks the entries of a tree, and those of the older checkpoints that are its.
+func (c *rekorCheck) run(ctx context.Context, o Options, owns func(older int) bool) error {
 	f := newFold(c.out)
 	f.want(c.head.Size, c.head.Root, "checkpoint")
 	var older []checkpoint.Checkpoint
 	for i, note := range o.Older {
+		if !owns(i) {
+			continue
+		}
 		object := fmt.Sprintf("older checkpoint %d", i)
 		cp, _, err := openNote(note, c.key)
 		if err != nil {
@@ -98,17 +141,29 @@ func (c *rekorCheck) run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// publicKey reads the key that the log shows. ok is false where there is none
-// to go on with.
-func (c *rekorCheck) publicKey(ctx context.Context, o Options) (ok bool, err error) {
+// publicKey reads the key that the log shows for a tree; "" is the one in use. ok is
+// false where there is none to go on with.
+func (c *rekorCheck) publicKey(ctx context.Context, o Options, treeID string) (ok bool, err error) {
+	others := map[[32]byte]bool{}
 	if o.PublicKey != nil {
 		var id [32]byte
 		if c.key, id, err = checkKey(o.PublicKey); err != nil {
 			return false, err
 		}
 		c.keyID = hex.EncodeToString(id[:])
+		for _, key := range o.Others {
+			_, id, err := checkKey(key)
+			if err != nil {
+				return false, err
+			}
+			others[id] = true
+		}
 	}
-	b, err := c.client.do(ctx, "GET", "/api/v1/log/publicKey", nil)
+	path := "/api/v1/log/publicKey"
+	if treeID != "" {
+		path += "?treeID=" + url.QueryEscape(treeID)
+	}
+	b, err := c.client.do(ctx, "GET", path, nil)
 	if err != nil && !wrong(err) {
 		return false, err
 	}
@@ -118,7 +173,7 @@ func (c *rekorCheck) publicKey(ctx context.Context, o Options) (ok bool, err err
 		c.out.find("public key", "%v", err)
 	case perr != nil:
 		c.out.find("public key", "%v", perr)
-	case c.key == nil:
+	case c.key == nil, others[id]:
 		c.key, c.keyID = shown, hex.EncodeToString(id[:])
 	case !c.key.Equal(shown):
 		c.out.find("public key", "the log shows the key with ID %x, want %s", id, c.keyID)
@@ -142,14 +197,8 @@ func parseKey(b []byte) (*ecdsa.PublicKey, [32]byte, error) {
 // logInfo reads the state of the log. ok is false where there is none to go on with.
 func (c *rekorCheck) logInfo(ctx context.Context) (ok bool, err error) {
 	var info struct {
-		InactiveShards []struct {
-			TreeID   string `json:"treeID"`
-			TreeSize uint64 `json:"treeSize"`
-		} `json:"inactiveShards"`
-		RootHash       string `json:"rootHash"`
-		SignedTreeHead string `json:"signedTreeHead"`
-		TreeID         string `json:"treeID"`
-		TreeSize       uint64 `json:"treeSize"`
+		InactiveShards []rekorTree `json:"inactiveShards"`
+		rekorTree
 	}
 	if err := c.client.get(ctx, "/api/v1/log", &info); err != nil {
 		if wrong(err) {
@@ -158,20 +207,26 @@ func (c *rekorCheck) logInfo(ctx context.Context) (ok bool, err error) {
 		}
 		return false, err
 	}
-	for _, s := range info.InactiveShards {
-		c.offset += s.TreeSize
-		c.out.find("shard "+s.TreeID, "its %d entries were not checked; only the active shard is", s.TreeSize)
+	c.frozen = info.InactiveShards
+	for _, tree := range c.frozen {
+		c.offset += tree.TreeSize
 	}
+	return c.begin(info.rekorTree), nil
+}
+
+// begin takes what the log says of a tree. It returns false where there is no
+// checkpoint to go on with.
+func (c *rekorCheck) begin(info rekorTree) bool {
 	id, err := strconv.ParseInt(info.TreeID, 10, 64)
 	if err != nil || id <= 0 || strconv.FormatInt(id, 10) != info.TreeID {
 		c.out.find("log info", "treeID is %.30q, want a positive decimal number", info.TreeID)
-		return false, nil
+		return false
 	}
 	c.treeID, c.prefix = info.TreeID, fmt.Sprintf("%016x", id)
 	cp, problem := c.checkpoint(info.SignedTreeHead)
 	if problem != "" {
 		c.out.find("checkpoint", "%s", problem)
-		return false, nil
+		return false
 	}
 	c.out.Counts.Checkpoints++
 	c.out.Counts.Signatures++
@@ -180,7 +235,7 @@ func (c *rekorCheck) logInfo(ctx context.Context) (ok bool, err error) {
 	}
 	c.head, c.linked = cp, cp
 	c.out.Origin, c.out.Size, c.out.Root = cp.Origin, cp.Size, cp.Root
-	return true, nil
+	return true
 }
 
 // checkpoint opens a checkpoint of this log, and says what is wrong with it.

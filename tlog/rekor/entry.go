@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/sigstack/sigstack/tlog"
@@ -56,19 +57,33 @@ func (e *ExistsError) Is(target error) bool { return target == ErrExists }
 // tlog.ErrUnknown to the caller, too: submitting the entry again gives an
 // ExistsError, and fetching it a new signature.
 func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
-	in, err := l.log.Add(ctx, tlog.Leaf{Value: e.Body, Keys: stored(e.Keys)})
+	for {
+		s := l.active()
+		created, err := l.createIn(ctx, s, e)
+		if !errors.Is(err, tlog.ErrFrozen) {
+			return created, err
+		}
+		if _, err := l.follow(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// createIn adds an entry to a shard.
+func (l *Log) createIn(ctx context.Context, s *shard, e *entry.Entry) (*LogEntry, error) {
+	in, err := s.Log.Add(ctx, tlog.Leaf{Value: e.Body, Keys: stored(e.Keys)})
 	if err != nil {
 		return nil, err
 	}
-	uuid := l.uuid(tlog.LeafHash(e.Body))
+	uuid := s.uuid(tlog.LeafHash(e.Body))
 	if in.Dup {
 		return nil, &ExistsError{UUID: uuid}
 	}
-	signed, err := l.sign(uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body})
+	signed, err := l.sign(s, uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", tlog.ErrUnknown, err)
 	}
-	return signed.in(in.Tree, in.Proof), nil
+	return signed.in(s, in.Tree, in.Proof), nil
 }
 
 // ByIndex returns the entry with a virtual index, or tlog.ErrNotFound.
@@ -76,24 +91,48 @@ func (l *Log) ByIndex(ctx context.Context, index uint64) (*LogEntry, error) {
 	if index >= math.MaxInt64 { // no tree is that large, and no store counts further
 		return nil, fmt.Errorf("%w: no entry %d", tlog.ErrNotFound, index)
 	}
-	e, ok := l.recent.get(index)
+	for {
+		all := l.all()
+		s := all[0] // has index 0
+		for _, later := range all[1:] {
+			if later.base <= index {
+				s = later
+			}
+		}
+		e, err := l.get(ctx, s, index-s.base)
+		if !errors.Is(err, tlog.ErrNotFound) {
+			return e, err
+		}
+		more, failed := l.follow(ctx, s)
+		if failed != nil {
+			return nil, failed
+		}
+		if !more {
+			return nil, err
+		}
+	}
+}
+
+// get returns the entry with an index of a shard.
+func (l *Log) get(ctx context.Context, s *shard, index uint64) (*LogEntry, error) {
+	e, ok := l.recent.get(s.base + index)
 	if !ok {
-		entries, err := l.log.Entries(ctx, index, index+1)
+		entries, err := s.Log.Entries(ctx, index, index+1)
 		if err != nil {
 			return nil, err
 		}
-		if e, err = l.sign(l.uuid(tlog.LeafHash(entries[0].Value)), entries[0]); err != nil {
+		if e, err = l.sign(s, s.uuid(tlog.LeafHash(entries[0].Value)), entries[0]); err != nil {
 			return nil, err
 		}
 	}
 	// A published tree is a prefix of those after it, so this one has the
 	// entry, too.
-	tree := l.log.Published()
+	tree := s.Log.Published()
 	proof, err := tree.Inclusion(ctx, index, tree.Size)
 	if err != nil {
 		return nil, err
 	}
-	return e.in(tree, proof), nil
+	return e.in(s, tree, proof), nil
 }
 
 // ByUUID returns the entry with a UUID of 64 or 80 hexadecimal digits in any
@@ -104,41 +143,57 @@ func (l *Log) ByUUID(ctx context.Context, uuid string) (*LogEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id.Tree != 0 && id.Tree != l.treeID {
-		return nil, fmt.Errorf("%w: no tree %d", tlog.ErrNotFound, id.Tree)
-	}
-	return l.ByLeaf(ctx, id.Leaf)
+	return l.ByID(ctx, id)
 }
 
-// ByLeaf returns the entry with a leaf hash, or tlog.ErrNotFound.
-func (l *Log) ByLeaf(ctx context.Context, leaf tlog.Hash) (*LogEntry, error) {
-	index, err := l.log.Find(ctx, leaf)
-	if err != nil {
-		return nil, err
+// ByID returns the entry with an ID, or tlog.ErrNotFound. Where the ID does not say
+// which tree, it is the newest that has the entry.
+func (l *Log) ByID(ctx context.Context, id ID) (*LogEntry, error) {
+	for all := l.all(); ; {
+		for _, s := range slices.Backward(all) {
+			if id.Tree != 0 && id.Tree != s.TreeID {
+				continue
+			}
+			index, err := s.Log.Find(ctx, id.Leaf)
+			if err == nil {
+				return l.get(ctx, s, index)
+			}
+			if !errors.Is(err, tlog.ErrNotFound) {
+				return nil, err
+			}
+		}
+		now, err := l.newest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(now) == len(all) {
+			return nil, fmt.Errorf("%w: no entry %s", tlog.ErrNotFound, id)
+		}
+		all = now
 	}
-	return l.ByIndex(ctx, index)
 }
 
-// sign returns an entry with its SET and without a proof, and remembers it.
-func (l *Log) sign(uuid string, e tlog.Entry) (*LogEntry, error) {
-	out := &LogEntry{UUID: uuid, Body: e.Value, IntegratedTime: e.Time.Unix(), LogID: l.logID, LogIndex: e.Index}
+// sign returns an entry of a shard with its SET and without a proof, and remembers
+// it.
+func (l *Log) sign(s *shard, uuid string, e tlog.Entry) (*LogEntry, error) {
+	out := &LogEntry{UUID: uuid, Body: e.Value, IntegratedTime: e.Time.Unix(), LogID: s.logID, LogIndex: s.base + e.Index}
 	digest := sha256.Sum256(out.signedText())
 	var err error
-	out.SET, err = l.signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+	out.SET, err = s.Signer.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil {
-		return nil, fmt.Errorf("%w: signing entry %d: %w", tlog.ErrUnavailable, e.Index, err)
+		return nil, fmt.Errorf("%w: signing entry %d: %w", tlog.ErrUnavailable, out.LogIndex, err)
 	}
-	if !l.local && !ecdsa.VerifyASN1(l.key, digest[:], out.SET) {
-		return nil, fmt.Errorf("%w: signing entry %d: what the signer returned does not verify with its public key", tlog.ErrUnavailable, e.Index)
+	if !s.local && !ecdsa.VerifyASN1(s.key, digest[:], out.SET) {
+		return nil, fmt.Errorf("%w: signing entry %d: what the signer returned does not verify with its public key", tlog.ErrUnavailable, out.LogIndex)
 	}
 	l.recent.put(out)
 	return out, nil
 }
 
-// in returns the entry with its proof in a tree.
-func (e *LogEntry) in(tree *tlog.Tree, proof []tlog.Hash) *LogEntry {
+// in returns the entry with its proof in a tree of its shard.
+func (e *LogEntry) in(s *shard, tree *tlog.Tree, proof []tlog.Hash) *LogEntry {
 	out := *e
-	out.Proof = InclusionProof{Index: e.LogIndex, Size: tree.Size, Root: tree.Root, Hashes: proof, Checkpoint: tree.Checkpoint}
+	out.Proof = InclusionProof{Index: e.LogIndex - s.base, Size: tree.Size, Root: tree.Root, Hashes: proof, Checkpoint: tree.Checkpoint}
 	return &out
 }
 

@@ -63,5 +63,5 @@ func (id ID) String() string {
 	return fmt.Sprintf("%016x%x", id.Tree, id.Leaf[:])
 }
 
-// uuid returns the UUID of a leaf of this log.
-func (l *Log) uuid(leaf tlog.Hash) string { return ID{l.treeID, leaf}.String() }
+// uuid returns the UUID of a leaf of this shard.
+func (s *shard) uuid(leaf tlog.Hash) string { return ID{s.TreeID, leaf}.String() }

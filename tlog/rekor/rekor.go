@@ -12,8 +12,18 @@
 //   - The log ID is the lower-case hexadecimal SHA-256 of the log's public key
 //     (DER SubjectPublicKeyInfo).
 //   - The virtual index counts entries over all trees that a log has ever used,
-//     and the index in the inclusion proof counts those of its own tree. A Log
-//     here has one tree, so the two are equal.
+//     and the index in the inclusion proof counts those of its own tree.
+//
+// # Shards
+//
+// A log that is rotated goes on in a new tree with a key of its own. Each tree is
+// a [Shard]. The last one takes entries; those before it are frozen, and answer
+// under their own tree IDs and keys for ever. The virtual indices of a shard
+// begin where those of the shard before it end.
+//
+// Where several processes share the stores, one of them rotates. The others find
+// their shard frozen when they are asked to add to it, or for what it does not
+// have, and follow.
 //
 // # The signed entry timestamp
 //
@@ -52,9 +62,12 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
@@ -68,24 +81,41 @@ type Index interface {
 	Lookup(ctx context.Context, key string) ([]tlog.Hash, error)
 }
 
-// Config is what a Log needs beside the engine.
-type Config struct {
-	TreeID int64         // positive; the origin of the log's checkpoints ends with it
-	Signer crypto.Signer // ECDSA P-256: the key that signs the log's checkpoints
+// A Shard is one tree of a log.
+type Shard struct {
+	Log    *tlog.Log
+	TreeID int64         // positive; the origin of its checkpoints ends with it
+	Signer crypto.Signer // ECDSA P-256: the key that signs its checkpoints
 	Index  Index
+}
+
+// Config is what a Log needs.
+type Config struct {
+	// Shards are the trees of the log, the oldest first: at least one, and all but
+	// the last are frozen.
+	Shards []Shard
+
+	// Next opens the shard that follows the last one, which is frozen. Nil where
+	// there is none.
+	Next func(ctx context.Context) (Shard, error)
 }
 
 // A Log answers in the terms of Rekor. It is safe for concurrent use.
 type Log struct {
-	log    *tlog.Log
-	index  Index
-	signer crypto.Signer
-	local  bool // the key is in this process
-	key    *ecdsa.PublicKey
+	next   func(ctx context.Context) (Shard, error)
 	recent *recent
-	treeID int64
-	logID  string // hex SHA-256 of the SubjectPublicKeyInfo
-	pem    []byte
+	shards atomic.Pointer[[]*shard] // the oldest first
+	mu     sync.Mutex               // held by who adds one
+}
+
+// A shard is a Shard with what follows from it.
+type shard struct {
+	Shard
+	base  uint64 // virtual index of its first entry
+	local bool   // the key is in this process
+	key   *ecdsa.PublicKey
+	logID string // hex SHA-256 of the SubjectPublicKeyInfo
+	pem   []byte
 }
 
 // An InputError is a request that no state of the log could answer: a
@@ -99,52 +129,148 @@ func inputError(format string, args ...any) error {
 	return &InputError{fmt.Sprintf(format, args...)}
 }
 
-// New returns a Log over an open log.
+// New returns a Log over open trees.
 //
-// The published checkpoint of the log must be signed by cfg.Signer's key, have
-// the origin "<name> - <tree ID>", and carry the name alone on its signature
-// line: clients derive each of these from the others.
-func New(log *tlog.Log, cfg Config) (*Log, error) {
+// The published checkpoint of each must be signed by its Signer's key, have the
+// origin "<name> - <tree ID>", and carry the name alone on its signature line:
+// clients derive each of these from the others.
+func New(cfg Config) (*Log, error) {
+	if len(cfg.Shards) == 0 {
+		return nil, errors.New("a log needs a tree")
+	}
+	l := &Log{next: cfg.Next, recent: newRecent(maxRecent)}
+	l.shards.Store(&[]*shard{})
+	for _, s := range cfg.Shards {
+		if err := l.add(s); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// add makes a shard the last one. The one before it is frozen.
+func (l *Log) add(cfg Shard) error {
 	if cfg.TreeID <= 0 {
-		return nil, fmt.Errorf("tree ID %d: want a positive number", cfg.TreeID)
+		return fmt.Errorf("tree ID %d: want a positive number", cfg.TreeID)
 	}
 	key, ok := cfg.Signer.Public().(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P256() {
-		return nil, fmt.Errorf("log key of type %T: want ECDSA P-256, the only type that all clients verify", cfg.Signer.Public())
+		return fmt.Errorf("log key of type %T: want ECDSA P-256, the only type that all clients verify", cfg.Signer.Public())
 	}
-	note := log.Published().Checkpoint
+	note := cfg.Log.Published().Checkpoint
 	origin, _, _ := strings.Cut(string(note), "\n")
 	name, ok := strings.CutSuffix(origin, " - "+strconv.FormatInt(cfg.TreeID, 10))
 	if !ok {
-		return nil, fmt.Errorf("the checkpoints of this log have the origin %q, want one that ends in \" - %d\", its tree ID", origin, cfg.TreeID)
+		return fmt.Errorf("the checkpoints of this log have the origin %q, want one that ends in \" - %d\", its tree ID", origin, cfg.TreeID)
 	}
 	verifier, err := checkpoint.NewVerifier(name, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := verifier.Open(note); err != nil {
-		return nil, fmt.Errorf("the signer for entries of log %q does not match its checkpoint: %w", origin, err)
+		return fmt.Errorf("the signer for entries of log %q does not match its checkpoint: %w", origin, err)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	id := sha256.Sum256(spki)
 	_, local := cfg.Signer.(*ecdsa.PrivateKey)
-	return &Log{
-		log:    log,
-		index:  cfg.Index,
-		signer: cfg.Signer,
-		local:  local,
-		key:    key,
-		recent: newRecent(maxRecent),
-		treeID: cfg.TreeID,
-		logID:  hex.EncodeToString(id[:]),
-		pem:    pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),
-	}, nil
+	s := &shard{
+		Shard: cfg,
+		local: local,
+		key:   key,
+		logID: hex.EncodeToString(id[:]),
+		pem:   pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),
+	}
+	before := l.all()
+	for _, other := range before {
+		if other.TreeID == s.TreeID || other.logID == s.logID {
+			return fmt.Errorf("two shards of the log have the tree ID %d or the key with ID %s; each needs its own", s.TreeID, s.logID)
+		}
+	}
+	if len(before) > 0 {
+		last := before[len(before)-1]
+		tree := last.Log.Published()
+		if !tree.Frozen {
+			return fmt.Errorf("tree %d comes behind tree %d, which is not frozen", s.TreeID, last.TreeID)
+		}
+		s.base = last.base + tree.Size
+	}
+	all := append(before[:len(before):len(before)], s)
+	l.shards.Store(&all)
+	return nil
 }
 
-// An Info is a published state of the log.
+// all returns the shards, the oldest first.
+func (l *Log) all() []*shard { return *l.shards.Load() }
+
+// active returns the shard that takes entries, as far as this process knows.
+func (l *Log) active() *shard {
+	all := l.all()
+	return all[len(all)-1]
+}
+
+// follow adds the shards that follow one that is frozen, and says whether there
+// are any.
+func (l *Log) follow(ctx context.Context, s *shard) (bool, error) {
+	if l.active() != s {
+		return true, nil
+	}
+	if !s.Log.Published().Frozen {
+		return false, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.active() != s {
+		return true, nil
+	}
+	if l.next == nil {
+		return false, fmt.Errorf("%w: tree %d is frozen, and none follows it", tlog.ErrUnavailable, s.TreeID)
+	}
+	next, err := l.next(ctx)
+	if err == nil {
+		err = l.add(next)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%w: opening the tree that follows tree %d: %w", tlog.ErrUnavailable, s.TreeID, err)
+	}
+	return true, nil
+}
+
+// newest returns the shards, with those that other processes have begun.
+func (l *Log) newest(ctx context.Context) ([]*shard, error) {
+	for {
+		all := l.all()
+		s := all[len(all)-1]
+		if _, err := s.Log.Latest(ctx); err != nil {
+			return nil, err
+		}
+		if more, err := l.follow(ctx, s); err != nil || !more {
+			return all, err
+		}
+	}
+}
+
+// Rotate freezes the tree that takes entries, and goes on in the next. Next must
+// open it then; before that, clients must be able to know its key.
+func (l *Log) Rotate(ctx context.Context) error {
+	s := l.active()
+	if _, err := s.Log.Freeze(ctx); err != nil {
+		return err
+	}
+	_, err := l.follow(ctx, s)
+	return err
+}
+
+// Ready says whether an entry could be added.
+func (l *Log) Ready(ctx context.Context) error { return l.active().Log.Ready(ctx) }
+
+// Active returns the place of the tree that takes entries among all, counted from
+// 0, as far as this process knows.
+func (l *Log) Active() int { return len(l.all()) - 1 }
+
+// An Info is a published state of a tree.
 type Info struct {
 	TreeID     int64
 	Size       uint64
@@ -152,45 +278,79 @@ type Info struct {
 	Checkpoint []byte // the signed note for exactly this size and root
 }
 
-// Info returns the newest published state. The checkpoint is the one that was
-// signed when the state was published: asking again signs nothing.
-func (l *Log) Info(ctx context.Context) (Info, error) {
-	tree, err := l.log.Latest(ctx)
-	if err != nil {
-		return Info{}, err
-	}
-	return Info{TreeID: l.treeID, Size: tree.Size, Root: tree.Root, Checkpoint: tree.Checkpoint}, nil
+func (s *shard) info() Info {
+	tree := s.Log.Published()
+	return Info{TreeID: s.TreeID, Size: tree.Size, Root: tree.Root, Checkpoint: tree.Checkpoint}
 }
 
-// PublicKey returns the log's public key: one PEM block of type PUBLIC KEY.
-// The caller must not change it.
-func (l *Log) PublicKey() []byte { return l.pem }
-
-// CheckTree returns an InputError if no tree of the log has this ID, which is
-// written in decimal. The empty string stands for the tree that is in use.
-func (l *Log) CheckTree(id string) error {
-	if id == "" {
-		return nil
-	}
-	n, err := strconv.ParseInt(id, 10, 64)
+// Info returns the newest published state of the tree that takes entries, and the
+// last state of each that is frozen, the oldest first. The checkpoint is the one
+// that was signed when the state was published: asking again signs nothing.
+func (l *Log) Info(ctx context.Context) (active Info, frozen []Info, err error) {
+	all, err := l.newest(ctx)
 	if err != nil {
-		return inputError("invalid tree ID specified: want a decimal number below 2^63")
+		return Info{}, nil, err
 	}
-	if n != l.treeID {
-		return inputError("no log range found for tree ID %d", n)
+	for _, s := range all[:len(all)-1] {
+		frozen = append(frozen, s.info())
 	}
-	return nil
+	return all[len(all)-1].info(), frozen, nil
+}
+
+// tree returns the shard with a tree ID, which is written in decimal; the empty
+// string stands for the one that is in use. There may be none: an InputError.
+func (l *Log) tree(ctx context.Context, id string) (*shard, error) {
+	var n int64
+	if id != "" {
+		var err error
+		if n, err = strconv.ParseInt(id, 10, 64); err != nil {
+			return nil, inputError("invalid tree ID specified: want a decimal number below 2^63")
+		}
+		for _, s := range l.all() {
+			if s.TreeID == n {
+				return s, nil
+			}
+		}
+	}
+	all, err := l.newest(ctx)
+	if err != nil && id == "" {
+		return l.active(), nil // as far as is known: a key can be told without the store
+	}
+	if err != nil {
+		return nil, err
+	}
+	last := all[len(all)-1]
+	if id != "" && last.TreeID != n {
+		return nil, inputError("no log range found for tree ID %d", n)
+	}
+	return last, nil
+}
+
+// PublicKey returns the public key of a tree, as Consistency names it: one PEM
+// block of type PUBLIC KEY. The caller must not change it.
+func (l *Log) PublicKey(ctx context.Context, treeID string) ([]byte, error) {
+	s, err := l.tree(ctx, treeID)
+	if err != nil {
+		return nil, err
+	}
+	return s.pem, nil
 }
 
 // Consistency returns the proof (RFC 6962, section 2.1.2) that the tree of
 // size first is a prefix of the tree of size last, both counted from 1, and
 // the root of the newest published tree, which may be larger than last. Sizes
-// that are in the wrong order or not published yet are an InputError.
-func (l *Log) Consistency(ctx context.Context, first, last uint64) (hashes []tlog.Hash, root tlog.Hash, err error) {
+// that are in the wrong order or not published yet are an InputError, and so is an
+// ID, written in decimal, that no tree of the log has; the empty string stands for
+// the tree that is in use.
+func (l *Log) Consistency(ctx context.Context, treeID string, first, last uint64) (hashes []tlog.Hash, root tlog.Hash, err error) {
 	if first > last {
 		return nil, root, inputError("firstSize(%d) must be less than lastSize(%d)", first, last)
 	}
-	tree, err := l.log.Reaching(ctx, last)
+	s, err := l.tree(ctx, treeID)
+	if err != nil {
+		return nil, root, err
+	}
+	tree, err := s.Log.Reaching(ctx, last)
 	if err != nil {
 		return nil, root, err
 	}

@@ -72,9 +72,25 @@ type testLog struct {
 	key    *ecdsa.PrivateKey
 	set    *faultySigner // signs SETs only
 	verify *checkpoint.Verifier
+	base   uint64 // virtual index of its first entry
 }
 
 func newTestLog(t testing.TB) *testLog {
+	t.Helper()
+	s := newTestShard(t)
+	var err error
+	if s.Log, err = New(Config{Shards: []Shard{s.shard()}}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (l *testLog) shard() Shard {
+	return Shard{Log: l.engine, TreeID: l.store.TreeID(), Signer: l.set, Index: l.store}
+}
+
+// newTestShard returns a tree that is in no Log.
+func newTestShard(t testing.TB) *testLog {
 	t.Helper()
 	dir := t.TempDir()
 	store, err := sqlite.Open(filepath.Join(dir, "log.db"), func() time.Time { return testTime })
@@ -94,12 +110,7 @@ func newTestLog(t testing.TB) *testLog {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { engine.Close() })
-	set := &faultySigner{Signer: key}
-	l, err := New(engine, Config{TreeID: store.TreeID(), Signer: set, Index: store})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &testLog{l, engine, store, key, set, signer.Verifier}
+	return &testLog{nil, engine, store, key, &faultySigner{Signer: key}, signer.Verifier, 0}
 }
 
 func body(i int) []byte {
@@ -136,7 +147,7 @@ func (l *testLog) check(t testing.TB, e *LogEntry) {
 	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, e.Proof.Index, e.Proof.Size, leaf[:], path, e.Proof.Root[:]); err != nil {
 		t.Errorf("entry %d: %v", e.LogIndex, err)
 	}
-	if e.LogIndex != e.Proof.Index {
+	if e.LogIndex != l.base+e.Proof.Index {
 		t.Errorf("virtual index %d, index %d", e.LogIndex, e.Proof.Index)
 	}
 	if e.IntegratedTime != testTime.Unix() {
@@ -401,18 +412,29 @@ func TestNewRefuses(t *testing.T) {
 	id := l.store.TreeID()
 	for _, tt := range []struct {
 		name string
-		cfg  Config
+		cfg  Shard
 		want string
 	}{
-		{"no tree ID", Config{Signer: l.key}, "want a positive number"},
-		{"negative tree ID", Config{TreeID: -id, Signer: l.key}, "want a positive number"},
-		{"other tree ID", Config{TreeID: id ^ 2, Signer: l.key}, "want one that ends in"},
-		{"Ed25519", Config{TreeID: id, Signer: ed}, "want ECDSA P-256"},
-		{"P-384", Config{TreeID: id, Signer: p384}, "want ECDSA P-256"},
-		{"other key", Config{TreeID: id, Signer: newKey(t)}, "does not match its checkpoint"},
+		{"no tree ID", Shard{Signer: l.key}, "want a positive number"},
+		{"negative tree ID", Shard{TreeID: -id, Signer: l.key}, "want a positive number"},
+		{"other tree ID", Shard{TreeID: id ^ 2, Signer: l.key}, "want one that ends in"},
+		{"Ed25519", Shard{TreeID: id, Signer: ed}, "want ECDSA P-256"},
+		{"P-384", Shard{TreeID: id, Signer: p384}, "want ECDSA P-256"},
+		{"other key", Shard{TreeID: id, Signer: newKey(t)}, "does not match its checkpoint"},
 	} {
-		if _, err := New(l.engine, tt.cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
+		tt.cfg.Log = l.engine
+		if _, err := New(Config{Shards: []Shard{tt.cfg}}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	other := newTestShard(t)
+	for want, shards := range map[string][]Shard{
+		"a log needs a tree":  nil,
+		"which is not frozen": {l.shard(), other.shard()},
+		"each needs its own":  {l.shard(), l.shard()},
+	} {
+		if _, err := New(Config{Shards: shards}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d shards: error %v, want %q", len(shards), err, want)
 		}
 	}
 }
@@ -485,7 +507,7 @@ func (b brokenIndex) Lookup(context.Context, string) ([]tlog.Hash, error) { retu
 
 func TestSearchErrors(t *testing.T) {
 	l := newTestLog(t)
-	l.index = brokenIndex{errors.New("disk I/O error")}
+	l.active().Index = brokenIndex{errors.New("disk I/O error")}
 	if _, err := l.Search(context.Background(), []string{"a"}, false); !errors.Is(err, tlog.ErrUnavailable) {
 		t.Error(err)
 	}
@@ -498,9 +520,9 @@ func TestSearchErrors(t *testing.T) {
 
 // info returns the published state, which a log of one process always knows.
 func (l *testLog) info(t *testing.T) Info {
-	info, err := l.Info(t.Context())
-	if err != nil {
-		t.Error(err)
+	info, frozen, err := l.Info(t.Context())
+	if err != nil || frozen != nil {
+		t.Errorf("frozen trees %v (%v), want none", frozen, err)
 	}
 	return info
 }
@@ -525,7 +547,7 @@ func TestInfoAndConsistency(t *testing.T) {
 	}
 	for first := uint64(1); first <= 20; first++ {
 		for last := first; last <= 20; last++ {
-			hashes, root, err := l.Consistency(ctx, first, last)
+			hashes, root, err := l.Consistency(ctx, "", first, last)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -550,7 +572,7 @@ func TestInfoAndConsistency(t *testing.T) {
 		{5, 2, "firstSize(5) must be less than lastSize(2)"},
 		{1, 21, "the tree size requested(21) was greater than what is currently observable(20)"},
 	} {
-		if _, _, err := l.Consistency(ctx, tt.first, tt.last); !errors.As(err, &input) || input.Text != tt.want {
+		if _, _, err := l.Consistency(ctx, "", tt.first, tt.last); !errors.As(err, &input) || input.Text != tt.want {
 			t.Errorf("%d to %d: %v", tt.first, tt.last, err)
 		}
 	}
@@ -560,7 +582,7 @@ func TestInfoAndConsistency(t *testing.T) {
 		"9223372036854775808": "invalid tree ID specified: want a decimal number below 2^63",
 		"x":                   "invalid tree ID specified: want a decimal number below 2^63",
 	} {
-		err := l.CheckTree(id)
+		_, err := l.PublicKey(ctx, id)
 		if want == "" && err != nil || want != "" && (!errors.As(err, &input) || input.Text != want) {
 			t.Errorf("tree %q: %v", id, err)
 		}

@@ -18,14 +18,34 @@ import (
 // can be fetched, because search keys are stored together with the entry and
 // its checkpoint is published after that.
 func (l *Log) Search(ctx context.Context, keys []string, all bool) ([]string, error) {
-	var found []tlog.Hash
-	for i, key := range keys {
-		hashes, err := l.lookup(ctx, strings.ToLower(key))
+	shards, err := l.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	uuids := []string{}
+	for _, s := range shards {
+		found, err := s.search(ctx, keys, all)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
 			return nil, fmt.Errorf("%w: looking up a search key: %w", tlog.ErrUnavailable, err)
+		}
+		uuids = slices.Grow(uuids, len(found))
+		for _, h := range found {
+			uuids = append(uuids, s.uuid(h))
+		}
+	}
+	return uuids, nil
+}
+
+// search returns the leaf hashes of the entries of a shard, each once.
+func (s *shard) search(ctx context.Context, keys []string, all bool) ([]tlog.Hash, error) {
+	var found []tlog.Hash
+	for i, key := range keys {
+		hashes, err := s.lookup(ctx, strings.ToLower(key))
+		if err != nil {
+			return nil, err
 		}
 		switch {
 		case i == 0 || !all:
@@ -41,25 +61,22 @@ func (l *Log) Search(ctx context.Context, keys []string, all bool) ([]string, er
 			break
 		}
 	}
-	uuids := make([]string, 0, len(found))
 	seen := make(map[tlog.Hash]bool, len(found))
-	for _, h := range found {
-		if !seen[h] {
-			seen[h] = true
-			uuids = append(uuids, l.uuid(h))
-		}
-	}
-	return uuids, nil
+	return slices.DeleteFunc(found, func(h tlog.Hash) bool {
+		again := seen[h]
+		seen[h] = true
+		return again
+	}), nil
 }
 
 // lookup returns the leaf hashes of the entries with a key, some twice.
-func (l *Log) lookup(ctx context.Context, key string) ([]tlog.Hash, error) {
-	hashes, err := l.index.Lookup(ctx, key)
+func (s *shard) lookup(ctx context.Context, key string) ([]tlog.Hash, error) {
+	hashes, err := s.Index.Lookup(ctx, key)
 	plain, ok := plainHash(key)
 	if err != nil || !ok {
 		return hashes, err
 	}
-	more, err := l.index.Lookup(ctx, plain)
+	more, err := s.Index.Lookup(ctx, plain)
 	return append(hashes, more...), err
 }
 

@@ -35,7 +35,7 @@ func TestIntegratedTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer engine.Close()
-	l, err := New(engine, Config{TreeID: store.TreeID(), Signer: key, Index: store})
+	l, err := New(Config{Shards: []Shard{{Log: engine, TreeID: store.TreeID(), Signer: key, Index: store}}})
 	if err != nil {
 		t.Fatal(err)
 	}
