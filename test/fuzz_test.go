@@ -67,6 +67,7 @@ var parsers = []struct {
 	{"what an ACME server says of a failure", "cmd/sigstack", "FuzzACMEProblem", "parseACMEProblem"},
 	{"the list of blocked keys", "cmd/sigstack", "FuzzBlockedKeys", "parseBlockedKeys"},
 	{"the file with the CA's certificates", "cmd/sigstack", "FuzzCertificates", "readChainFile parseChainFile"},
+	{"the list of the transparency log's keys", "cmd/sigstack", "FuzzShards", "parseShards"},
 	{"the trust root that fsck is given", "cmd/sigstack", "FuzzTrustedRoot", ""},
 
 	{"the second memory", "tlog", "FuzzMemory", "openMemory"},

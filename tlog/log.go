@@ -440,7 +440,7 @@ func (l *Log) round(batch []*pending) error {
 		}
 		close(p.done)
 	}
-	if l.opts.Observe != nil && len(adds) > 0 {
+	if l.opts.Observe != nil && len(adds) > 0 && !errors.Is(err, ErrFrozen) {
 		l.opts.Observe(len(adds), time.Since(start), err)
 	}
 	return err

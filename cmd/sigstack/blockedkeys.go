@@ -28,15 +28,19 @@ func readBlockedKeys(c *Config) ([]byte, error) {
 
 // blockedKeys are the keys that no certificate is issued for, with the reason:
 // those of a file, and those that this server uses for something else.
-func blockedKeys(c *Config, text []byte, k *keyring) (map[[32]byte]string, error) {
+func blockedKeys(c *Config, text []byte, k *keyring, log []crypto.Signer) (map[[32]byte]string, error) {
 	blocked := map[[32]byte]string{}
 	if err := parseBlockedKeys(text, blocked); err != nil {
 		return nil, fmt.Errorf("ca.blocked-keys: %s: %w", c.CA.BlockedKeys, err)
 	}
-	for name, signer := range map[string]crypto.Signer{
-		"of the transparency log": k.rekorV1, "of the TUF root": k.tuf.Root, "of the TUF targets": k.tuf.Targets,
+	own := map[string]crypto.Signer{
+		"of the TUF root": k.tuf.Root, "of the TUF targets": k.tuf.Targets,
 		"of the TUF snapshot": k.tuf.Snapshot, "of the TUF timestamp": k.tuf.Timestamp, "of the development issuer": k.issuer,
-	} {
+	}
+	for i, signer := range log {
+		own[fmt.Sprintf("of the transparency log's tree %d", i+1)] = signer
+	}
+	for name, signer := range own {
 		if signer == nil {
 			continue
 		}

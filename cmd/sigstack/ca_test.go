@@ -36,7 +36,7 @@ func newCADir(t *testing.T) *caDir {
 
 func (d *caDir) run(args ...string) (int, string, string) {
 	d.Helper()
-	if args[0] == "init" || args[0] == "ca" && args[1] != "sign" {
+	if args[0] == "init" || args[0] == "rotate" || args[0] == "ca" && args[1] != "sign" {
 		args = append(slices.Clone(args), "--data-dir", d.dir, "--url", "https://sigstore.example.com")
 	}
 	return command(d.T, args...)

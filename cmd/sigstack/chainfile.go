@@ -154,6 +154,11 @@ func (c *Config) keyURI(f chainFile) string {
 // keyName is how the file of a chain names a key, the other way round: a file
 // beside ca.chain by its name, so that a copy of the directory is complete.
 func (c *Config) keyName(uri string) (string, error) {
+	return keyNameIn(filepath.Dir(c.chainFile()), uri)
+}
+
+// keyNameIn is how a file in a directory names a key.
+func keyNameIn(dir, uri string) (string, error) {
 	path, ok := strings.CutPrefix(uri, "file:")
 	if !ok || strings.HasPrefix(path, "//") {
 		return uri, nil
@@ -162,8 +167,7 @@ func (c *Config) keyName(uri string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := filepath.Abs(filepath.Dir(c.chainFile()))
-	if err != nil {
+	if dir, err = filepath.Abs(dir); err != nil {
 		return "", err
 	}
 	if filepath.Dir(path) == dir && !strings.Contains(filepath.Base(path), ":") {

@@ -197,6 +197,11 @@ type RekorConfig struct {
 	// Kinds are those whose entries may be added; none means all.
 	Kinds []string `mapstructure:"enabled-kinds"`
 
+	// Shards is a file that lists the keys of the log's trees, which "sigstack rotate
+	// rekor" writes. The default is rekorv1-shards in the directory keys of DataDir.
+	// Without it the log has one tree, and the key keys.rekorv1.
+	Shards string `mapstructure:"shards"`
+
 	// Operations are those that are served, by the names that Rekor gives them; none
 	// means all.
 	Operations []string `mapstructure:"enabled-operations"`

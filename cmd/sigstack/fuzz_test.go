@@ -261,3 +261,25 @@ func FuzzBlockedKeys(f *testing.F) {
 		}
 	})
 }
+
+// The list of the log's keys: what is read is written as it is read.
+func FuzzShards(f *testing.F) {
+	seeds := fuzz.Seeds("rekorv1.pem\n", "# the oldest first\na.pem # 2026\n\nawskms:///alias/b\nnext gcpkms://x/y\n", "a.pem\nnext b.pem\nc.pem\n")
+	fuzz.Run(f, seeds, parseShards, func(t *testing.T, in []byte, k shardKeys, err error) {
+		if err != nil {
+			return
+		}
+		if n := len(k.all()); n == 0 || n > maxShards+1 {
+			t.Fatalf("%d keys", n)
+		}
+		again, err := parseShards(k.text())
+		if err != nil || !slices.Equal(again.all(), k.all()) || again.next != k.next {
+			t.Fatalf("%q is read as %q (%v)", k.text(), again.text(), err)
+		}
+		for _, name := range k.all() {
+			if !goodKeyName(name) || !bytes.Contains(in, []byte(name)) {
+				t.Fatalf("key %q", name)
+			}
+		}
+	})
+}

@@ -20,12 +20,11 @@ import (
 )
 
 // A keyring holds every key that the server signs with, opened once, but for
-// that of the CA, which may change while the server runs: see chains.
+// those that may change while the server runs: see chains and shardKeys.
 type keyring struct {
-	ctlog   crypto.Signer
-	rekorV1 crypto.Signer
-	tuf     trust.RoleKeys
-	issuer  crypto.Signer // of the development issuer, nil without it
+	ctlog  crypto.Signer
+	tuf    trust.RoleKeys
+	issuer crypto.Signer // of the development issuer, nil without it
 }
 
 // makeKeys makes what the data directory lacks of the keys that are not
@@ -47,13 +46,17 @@ func makeKeys(c *Config, now time.Time) (made []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	hasShards, err := exists(c.shardsFile())
+	if err != nil {
+		return nil, err
+	}
 	for _, k := range []struct {
 		name   string
 		kind   keys.Kind
 		needed bool
 	}{
 		{ctlogKey, keys.P256, c.Keys.CTLog == ""},
-		{rekorV1Key, keys.P256, c.Keys.RekorV1 == ""},
+		{rekorV1Key, keys.P256, c.Keys.RekorV1 == "" && !hasShards},
 		{tufRootKey, keys.P256, c.Keys.TUFRoot == "" && !hasTUF},
 		{tufTargetsKey, keys.P256, c.Keys.TUFTargets == ""},
 		{tufSnapshotKey, keys.P256, c.Keys.TUFSnapshot == ""},
@@ -164,7 +167,6 @@ func openKeys(ctx context.Context, c *Config, metrics *keyMetrics) (*keyring, er
 	}
 	err := errors.Join(
 		open(&k.ctlog, c.Keys.CTLog, ctlogKey),
-		open(&k.rekorV1, c.Keys.RekorV1, rekorV1Key),
 		open(&k.tuf.Root, c.Keys.TUFRoot, tufRootKey),
 		open(&k.tuf.Targets, c.Keys.TUFTargets, tufTargetsKey),
 		open(&k.tuf.Snapshot, c.Keys.TUFSnapshot, tufSnapshotKey),

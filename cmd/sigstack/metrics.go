@@ -21,27 +21,49 @@ func gauge(r prometheus.Registerer, metric, help, name string, value func() floa
 	}, value))
 }
 
-// observeLog registers the figures of one log and returns what it reports them to.
-func observeLog(r prometheus.Registerer, name string) func(leaves int, took time.Duration, err error) {
+// logMetrics are the figures of one log.
+type logMetrics struct {
+	leaves, seconds prometheus.Histogram
+	failures        prometheus.Counter
+}
+
+func observeLog(name string) *logMetrics {
 	labels := prometheus.Labels{"name": name}
-	leaves := prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "sigstack_log_batch_leaves", Help: "Leaves of one batch.", ConstLabels: labels,
-		Buckets: prometheus.ExponentialBuckets(1, 2, 11),
-	})
-	seconds := prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "sigstack_log_batch_seconds", Help: "Time from taking a batch up to its answers.", ConstLabels: labels,
-		Buckets: prometheus.ExponentialBuckets(0.00025, 2, 16),
-	})
-	failures := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "sigstack_log_batch_failures_total", Help: "Batches that were not committed, or whose outcome was unknown.", ConstLabels: labels,
-	})
-	r.MustRegister(leaves, seconds, failures)
-	return func(n int, took time.Duration, err error) {
-		leaves.Observe(float64(n))
-		seconds.Observe(took.Seconds())
-		if err != nil {
-			failures.Inc()
-		}
+	return &logMetrics{
+		leaves: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sigstack_log_batch_leaves", Help: "Leaves of one batch.", ConstLabels: labels,
+			Buckets: prometheus.ExponentialBuckets(1, 2, 11),
+		}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sigstack_log_batch_seconds", Help: "Time from taking a batch up to its answers.", ConstLabels: labels,
+			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 16),
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sigstack_log_batch_failures_total", Help: "Batches that were not committed, or whose outcome was unknown.", ConstLabels: labels,
+		}),
+	}
+}
+
+// batch reports how a batch went.
+func (m *logMetrics) batch(n int, took time.Duration, err error) {
+	m.leaves.Observe(float64(n))
+	m.seconds.Observe(took.Seconds())
+	if err != nil {
+		m.failures.Inc()
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *logMetrics) Describe(to chan<- *prometheus.Desc) {
+	for _, c := range []prometheus.Collector{m.leaves, m.seconds, m.failures} {
+		c.Describe(to)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *logMetrics) Collect(to chan<- prometheus.Metric) {
+	for _, c := range []prometheus.Collector{m.leaves, m.seconds, m.failures} {
+		c.Collect(to)
 	}
 }
 

@@ -43,7 +43,7 @@ type issuing struct {
 	verifier *identity.Verifier
 	policy   *policy.Policy      // nil without one
 	blocked  map[[32]byte]string // keys that get no certificate, and why
-	content  digest              // of the files of config and chains
+	content  digest              // of the files of config and chains, and of the list of the log's keys
 	ca       *ca.CA              // once it is in force
 }
 
@@ -75,14 +75,15 @@ func (s *server) load(ctx context.Context, before *issuing) (*issuing, error) {
 	if err != nil {
 		return nil, err
 	}
-	next.content = sum(text, next.chains.content[:], blocked)
+	shards := s.shards.Load()
+	next.content = sum(text, next.chains.content[:], blocked, shards.content[:])
 	if before != nil && before.content == next.content {
 		return before, nil
 	}
 	if err := next.chains.open(ctx, &next.config, s.openCAKey); err != nil {
 		return nil, err
 	}
-	if next.blocked, err = blockedKeys(&next.config, blocked, s.keys); err != nil {
+	if next.blocked, err = blockedKeys(&next.config, blocked, s.keys, shards.signers); err != nil {
 		return nil, err
 	}
 	options := identity.Options{Now: s.now}
@@ -182,7 +183,7 @@ func (s *server) publish(ctx context.Context, i *issuing) error {
 		Authorities: authorities(append([]chainFile{i.chains.active}, i.chains.next...)...),
 		Retired:     authorities(append(slices.Clone(i.chains.retired), i.chains.kept...)...),
 		CTLogs:      []trust.Log{{URL: i.config.URL, Key: s.ct.PublicKey()}},
-		RekorV1:     []trust.Log{{URL: i.config.URL, Key: s.keys.rekorV1.Public()}},
+		RekorV1:     s.rekorLogs(i.config.URL),
 	}
 	for _, issuer := range i.verifier.Issuers() {
 		if issuer.Type == "email" && !issuer.IsPattern() { // where a person can log in
@@ -192,9 +193,11 @@ func (s *server) publish(ctx context.Context, i *issuing) error {
 	if err := s.trust.Publish(ctx, m); err != nil {
 		return fmt.Errorf("publishing the trust root: %w", err)
 	}
-	for name, key := range map[string]crypto.PublicKey{
-		"ca": i.chains.active.certs[0].PublicKey, "ctlog": s.ct.PublicKey(), "rekorv1": s.keys.rekorV1.Public(),
-	} {
+	signing := map[string]crypto.PublicKey{"ca": i.chains.active.certs[0].PublicKey, "ctlog": s.ct.PublicKey()}
+	for n, log := range m.RekorV1 {
+		signing[shardName(s.rekor.Active()+n)] = log.Key
+	}
+	for name, key := range signing {
 		if !s.trust.Contains(key) {
 			return fmt.Errorf("the trust root does not hold the key %q that would sign", name)
 		}

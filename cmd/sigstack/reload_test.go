@@ -27,6 +27,8 @@ type testServer struct {
 	config string // the file
 	clock  time.Time
 	lines  bytes.Buffer
+
+	readConfig func() (Config, error)
 }
 
 const oneIssuer = "url: https://sigstore.example.com\noidc-issuers:\n  https://one.example.com: {type: email}\n"
@@ -46,6 +48,26 @@ func newTestServer(t *testing.T) *testServer {
 		}
 		return loadConfig(cmd)
 	}
+	s.readConfig = read
+	s.start()
+	return s
+}
+
+// restart ends the server, and returns another one over the same files.
+func (s *testServer) restart() *testServer {
+	s.Helper()
+	if err := s.close(); err != nil {
+		s.Error(err)
+	}
+	s.closers = nil
+	again := &testServer{caDir: s.caDir, config: s.config, clock: s.clock, readConfig: s.readConfig}
+	again.start()
+	return again
+}
+
+func (s *testServer) start() {
+	s.Helper()
+	t, read := s.T, s.readConfig
 	c, err := read()
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +85,6 @@ func newTestServer(t *testing.T) *testServer {
 			t.Error(err)
 		}
 	})
-	return s
 }
 
 func (s *testServer) configure(text string) {
@@ -298,7 +319,7 @@ func TestRetiredElsewhere(t *testing.T) {
 		Operator:    "sigstore.example.com",
 		Authorities: []trust.Authority{{URL: "https://sigstore.example.com", Chain: other.certs}},
 		CTLogs:      []trust.Log{{URL: "https://sigstore.example.com", Key: s.ct.PublicKey()}},
-		RekorV1:     []trust.Log{{URL: "https://sigstore.example.com", Key: s.server.keys.rekorV1.Public()}},
+		RekorV1:     []trust.Log{{URL: "https://sigstore.example.com", Key: s.shards.Load().signers[0].Public()}},
 	}
 	if err := s.trust.Publish(t.Context(), m); err != nil {
 		t.Fatal(err)

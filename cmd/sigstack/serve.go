@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -75,17 +76,19 @@ type server struct {
 	keyMetrics *keyMetrics
 	caKey      openedKey // belongs to the start, and then to the watch over the chains
 
-	storage         storage
-	rekorLog, ctLog *openLog
-	rekor           *rekor.Log
-	ct              *ct.Log
-	audit           auditLog
-	issuer          *devoidc.Issuer // nil without Dev
-	fulcio          *fulcio.Service
-	trust           repository
-	tls             listenerCertificate    // nil without TLS
-	acme            *acmeCertificate       // tls, where it is that of an ACME server
-	decisions       *prometheus.CounterVec // of the policy
+	storage        storage
+	ctLog          *openLog
+	rekor          *rekor.Log
+	shards         atomic.Pointer[openShards] // the keys of its trees
+	publishedShard int                        // which of them was in use when the trust root was last published
+	ct             *ct.Log
+	audit          auditLog
+	issuer         *devoidc.Issuer // nil without Dev
+	fulcio         *fulcio.Service
+	trust          repository
+	tls            listenerCertificate    // nil without TLS
+	acme           *acmeCertificate       // tls, where it is that of an ACME server
+	decisions      *prometheus.CounterVec // of the policy
 
 	roots   atomic.Pointer[[]*x509.Certificate] // that the CT log accepts
 	inForce atomic.Pointer[issuing]
@@ -94,6 +97,7 @@ type server struct {
 
 	draining atomic.Bool // SIGTERM has come
 
+	mu      sync.Mutex
 	closers []func() error // in the order of opening
 }
 
@@ -236,11 +240,17 @@ func (s *server) openLog(ctx context.Context, name string, key crypto.Signer, or
 	if err != nil {
 		return nil, err
 	}
-	s.closers = append(s.closers, store.Close)
+	opened := false
+	defer func() {
+		if !opened {
+			store.Close()
+		}
+	}()
 	base, err := url.Parse(s.config.URL)
 	if err != nil {
 		return nil, err
 	}
+	observe := observeLog(name)
 	signer, err := checkpoint.NewSigner(origin(store.TreeID()), base.Hostname(), key)
 	if err != nil {
 		return nil, err
@@ -252,12 +262,16 @@ func (s *server) openLog(ctx context.Context, name string, key crypto.Signer, or
 		Logger:  s.logger,
 		Room:    s.storage.room,
 		Shared:  s.storage.shared(),
-		Observe: observeLog(s.metrics, name),
+		Observe: observe.batch,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.closers = append(s.closers, l.Close)
+	opened = true
+	s.mu.Lock()
+	s.closers = append(s.closers, store.Close, l.Close)
+	s.mu.Unlock()
+	s.metrics.MustRegister(observe)
 	gauge(s.metrics, "sigstack_log_size", "Entries in the published tree.", name, func() float64 { return float64(l.Published().Size) })
 	return &openLog{Log: l, store: store}, nil
 }
@@ -271,19 +285,6 @@ func rekorOrigin(base *url.URL, treeID int64) string {
 // ctOrigin is the origin of the CT log, whose checkpoints only its second memory
 // holds.
 func ctOrigin(base *url.URL) string { return base.Host + "/ct" }
-
-func (s *server) openRekor(ctx context.Context) (err error) {
-	base, err := url.Parse(s.config.URL)
-	if err != nil {
-		return err
-	}
-	s.rekorLog, err = s.openLog(ctx, "rekorv1", s.keys.rekorV1, func(treeID int64) string { return rekorOrigin(base, treeID) })
-	if err != nil {
-		return fmt.Errorf("opening the Rekor v1 log: %w", err)
-	}
-	s.rekor, err = rekor.New(s.rekorLog.Log, rekor.Config{TreeID: s.rekorLog.store.TreeID(), Signer: s.keys.rekorV1, Index: s.rekorLog.store})
-	return err
-}
 
 func (s *server) openCT(ctx context.Context) (err error) {
 	base, err := url.Parse(s.config.URL)
@@ -340,6 +341,11 @@ func (s *server) openCA(ctx context.Context) error {
 	}
 	s.watches = append(s.watches, w)
 	s.closers = append(s.closers, func() error { s.fulcio.Close(); return nil })
+	trees := &watch{name: "rekorv1", now: s.now, logger: s.logger, take: s.takeShards}
+	if err := startWatch(ctx, trees, s.metrics); err != nil {
+		return err
+	}
+	s.watches = append(s.watches, trees)
 	s.metrics.MustRegister(chainMetrics{s})
 	for role := range s.trust.Expiries() {
 		gauge(s.metrics, "sigstack_tuf_expiry_timestamp_seconds", "When the metadata of a TUF role expires.", string(role), func() float64 {
@@ -382,7 +388,7 @@ func (s *server) checks() map[string]ops.Check {
 			}
 			return nil
 		},
-		"rekorv1": s.rekorLog.Ready,
+		"rekorv1": s.rekor.Ready,
 		"ct":      s.ctLog.Ready,
 		"trust": func(context.Context) error {
 			for role, at := range s.trust.Expiries() {
@@ -502,6 +508,8 @@ More: bin/sigstack client-config cosign2|cosign3|rekor-cli --url %[1]s
 
 // close closes what was opened, the last first.
 func (s *server) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var errs []error
 	for i := len(s.closers) - 1; i >= 0; i-- {
 		errs = append(errs, s.closers[i]())

@@ -48,6 +48,7 @@ func TestLimitsTable(t *testing.T) {
 		"idle connection":                                                     {seconds(api.IdleTimeout)},
 		"file of `ca.blocked-keys`":                                           {"64 MiB"},
 		"record of an audit row":                                              {kib(audit.MaxRecord), "12 KiB", "503"},
+		"list of the transparency log's keys":                                 {"64 KiB", "100 keys"},
 		"chain of the CA":                                                     {"64 KiB", "8 certificates", "100"},
 		"idle connections when the process has no file descriptor left":       {"250 ms"},
 		"HTTP/2 streams of one connection":                                    {count(api.MaxStreams)},
