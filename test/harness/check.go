@@ -98,9 +98,9 @@ func (e *Evidence) Check(ctx context.Context) []Violation {
 	}
 	c.statuses()
 	c.rekor()
-	c.trees(LogRekor, c.roots)
+	c.rekorTrees()
 	c.ct()
-	c.trees(LogCT, c.ctRoots)
+	c.trees(LogCT, "", c.ctFinal, c.ctRoots)
 	c.certificates()
 	c.index()
 	c.fsck()
@@ -122,17 +122,20 @@ func (e *Evidence) CheckSince(ctx context.Context, records, trees int) []Violati
 	c.statuses()
 	c.head()
 	c.acknowledged()
-	c.consistent(LogRekor)
-	c.consistent(LogCT)
+	c.ctHead()
+	for _, s := range c.shards {
+		c.consistent(LogRekor, s.id, s.final)
+	}
+	c.consistent(LogCT, "", c.ctFinal)
 	if !e.Elsewhere {
-		c.order(LogRekor, c.final)
-		c.order(LogCT, c.ctFinal)
+		c.rekorOrder()
+		c.order(LogCT, "", c.ctFinal)
 	}
 	return c.found
 }
 
 func (e *Evidence) checker(ctx context.Context) *checker {
-	c := &checker{Evidence: e, ctx: ctx, notes: map[string]error{}, leaves: map[[32]byte]uint64{}, ctLeaves: map[[32]byte]uint64{}}
+	c := &checker{Evidence: e, ctx: ctx, notes: map[string]error{}, leaves: map[[32]byte][]uint64{}, rekorKeys: map[string]*ecdsa.PublicKey{}, ctLeaves: map[[32]byte]uint64{}}
 	c.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: checkWorkers}}
 	if c.Leaks == nil {
 		c.Leaks = e.Server.options.Leaks
@@ -155,20 +158,52 @@ type checker struct {
 	found []Violation
 	notes map[string]error // checkpoints whose signature was looked at
 
-	rekorKey, ctKey *ecdsa.PublicKey
-	authorities     []authority // of the trust root
+	rekorKeys   map[string]*ecdsa.PublicKey // of the trust root, by log ID
+	ctKey       *ecdsa.PublicKey
+	authorities []authority // of the trust root
 
-	final  SeenTree // of Rekor
-	treeID string   // 16 hexadecimal digits
+	shards []*shard // the trees of Rekor, the oldest first
+	size   uint64   // of all of them together
 
 	bodies [][]byte // by index
-	leaves map[[32]byte]uint64
-	roots  [][]byte // by size
+	leaves map[[32]byte][]uint64
 
 	ctFinal   SeenTree
 	ctEntries []ctEntry
 	ctLeaves  map[[32]byte]uint64
 	ctRoots   [][]byte
+}
+
+// A shard is one tree of the transparency log.
+type shard struct {
+	number int    // counted from 0
+	id     string // decimal
+	prefix string // the same as 16 hexadecimal digits
+	key    *ecdsa.PublicKey
+	logID  string
+	base   uint64 // index of its first entry
+	final  SeenTree
+	roots  [][]byte // by size
+}
+
+// shard returns the tree with an ID, or nil.
+func (c *checker) shard(id string) *shard {
+	for _, s := range c.shards {
+		if s.id == id || s.prefix == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// holding returns the tree that has an index.
+func (c *checker) holding(index uint64) *shard {
+	for _, s := range slices.Backward(c.shards) {
+		if s.base <= index {
+			return s
+		}
+	}
+	return nil
 }
 
 func (c *checker) bad(invariant, format string, args ...any) {
@@ -240,8 +275,13 @@ func (c *checker) trust() {
 	if err == nil && (len(root.Tlogs) == 0 || len(root.Ctlogs) == 0 || len(root.CertificateAuthorities) == 0) {
 		err = errors.New("trusted_root.json lacks a log or a CA")
 	}
-	if err == nil {
-		c.rekorKey, err = ecdsaKey(root.Tlogs[0].PublicKey.RawBytes)
+	for _, log := range root.Tlogs {
+		var key *ecdsa.PublicKey
+		if err == nil {
+			key, err = ecdsaKey(log.PublicKey.RawBytes)
+		}
+		id := sha256.Sum256(log.PublicKey.RawBytes)
+		c.rekorKeys[hex.EncodeToString(id[:])] = key
 	}
 	if err == nil {
 		c.ctKey, err = ecdsaKey(root.Ctlogs[0].PublicKey.RawBytes)
@@ -261,12 +301,6 @@ func (c *checker) trust() {
 			a.certs = append(a.certs, cert)
 		}
 		c.authorities = append(c.authorities, a)
-	}
-	var text []byte
-	if err := c.get("/api/v1/log/publicKey", &text); err != nil {
-		c.bad("I5", "%v", err)
-	} else if block, _ := pem.Decode(text); block == nil || !bytes.Equal(block.Bytes, root.Tlogs[0].PublicKey.RawBytes) {
-		c.bad("I5", "the log shows another key than the trust root")
 	}
 }
 
@@ -313,30 +347,54 @@ func (c *checker) statuses() {
 	}
 }
 
-// head reads the final tree of Rekor.
+// A treeInfo is what /api/v1/log says of a tree.
+type treeInfo struct {
+	SignedTreeHead, RootHash, TreeID string
+	TreeSize                         uint64
+}
+
+// head reads the final trees of Rekor.
 func (c *checker) head() {
 	var info struct {
-		SignedTreeHead, RootHash, TreeID string
-		TreeSize                         uint64
+		treeInfo
+		InactiveShards []treeInfo
 	}
-	err := c.get("/api/v1/log", &info)
-	if err == nil {
-		c.final, err = parseNote(info.SignedTreeHead)
-	}
-	if err != nil {
+	if err := c.get("/api/v1/log", &info); err != nil {
 		c.bad("I1", "the log does not answer: %v", err)
 		return
 	}
-	if info.TreeSize != c.final.Size || info.RootHash != hex.EncodeToString(c.final.Root) {
-		c.bad("I6", "/api/v1/log says size %d and root %s beside a checkpoint with %d and %x", info.TreeSize, info.RootHash, c.final.Size, c.final.Root)
-	}
-	var id uint64
-	if _, err := fmt.Sscan(info.TreeID, &id); err != nil {
-		c.bad("I1", "tree ID %q", info.TreeID)
-	}
-	c.treeID = fmt.Sprintf("%016x", id)
-	if err := c.note(c.final.Note); err != nil {
-		c.bad("I3", "the final checkpoint: %v", err)
+	for i, tree := range append(info.InactiveShards, info.treeInfo) {
+		s := &shard{number: i, id: tree.TreeID, base: c.size}
+		var id uint64
+		_, err := fmt.Sscan(tree.TreeID, &id)
+		if err == nil {
+			s.final, err = parseNote(tree.SignedTreeHead)
+		}
+		var text []byte
+		if err == nil {
+			err = c.get("/api/v1/log/publicKey?treeID="+tree.TreeID, &text)
+		}
+		if err != nil {
+			c.bad("I1", "tree %s: %v", tree.TreeID, err)
+			return
+		}
+		s.prefix = fmt.Sprintf("%016x", id)
+		if tree.TreeSize != s.final.Size || tree.RootHash != hex.EncodeToString(s.final.Root) || s.final.Tree != tree.TreeID {
+			c.bad("I6", "/api/v1/log says size %d and root %s beside a checkpoint of tree %s with %d and %x", tree.TreeSize, tree.RootHash, s.final.Tree, s.final.Size, s.final.Root)
+		}
+		if block, _ := pem.Decode(text); block != nil {
+			sum := sha256.Sum256(block.Bytes)
+			s.logID = hex.EncodeToString(sum[:])
+		}
+		if s.key = c.rekorKeys[s.logID]; s.key == nil {
+			c.bad("I5", "tree %s shows a key that the trust root has not", tree.TreeID)
+			return
+		}
+		c.shards = append(c.shards, s)
+		c.size += s.final.Size
+		if err := c.note(s.final.Note); err != nil {
+			c.bad("I3", "the final checkpoint of tree %s: %v", s.id, err)
+		}
 	}
 }
 
@@ -346,7 +404,13 @@ func (c *checker) note(note string) error {
 	err, known := c.notes[note]
 	c.mu.Unlock()
 	if !known {
-		err = verifyNote(c.rekorKey, note)
+		if tree, perr := parseNote(note); perr != nil {
+			err = perr
+		} else if s := c.shard(tree.Tree); s == nil {
+			err = fmt.Errorf("a checkpoint of tree %q, which the log has not", tree.Tree)
+		} else {
+			err = verifyNote(s.key, note)
+		}
 		c.mu.Lock()
 		c.notes[note] = err
 		c.mu.Unlock()
@@ -399,8 +463,12 @@ func (c *checker) retrieve(member string, values any) (map[string]Answer, error)
 // what is wrong.
 func (c *checker) answer(uuid string, e Answer) error {
 	leaf := rfc6962.DefaultHasher.HashLeaf(e.Body)
-	if uuid != c.treeID+hex.EncodeToString(leaf) {
-		c.bad("I1", "entry %d has the UUID %s, its tree and leaf are %s%x", e.LogIndex, uuid, c.treeID, leaf)
+	s := c.holding(e.LogIndex)
+	if s == nil {
+		return errors.New("the log has no tree")
+	}
+	if uuid != s.prefix+hex.EncodeToString(leaf) {
+		c.bad("I1", "entry %d has the UUID %s, its tree and leaf are %s%x", e.LogIndex, uuid, s.prefix, leaf)
 	}
 	// The members are in the order and the form of RFC 8785.
 	signed, err := json.Marshal(struct {
@@ -413,15 +481,11 @@ func (c *checker) answer(uuid string, e Answer) error {
 		return err
 	}
 	digest := sha256.Sum256(signed)
-	if !ecdsa.VerifyASN1(c.rekorKey, digest[:], e.Verification.SignedEntryTimestamp) {
+	if !ecdsa.VerifyASN1(s.key, digest[:], e.Verification.SignedEntryTimestamp) {
 		c.bad("I5", "the SET of entry %d does not verify over what the answer says", e.LogIndex)
 	}
-	spki, err := x509.MarshalPKIXPublicKey(c.rekorKey)
-	if err != nil {
-		return err
-	}
-	if id := sha256.Sum256(spki); e.LogID != hex.EncodeToString(id[:]) {
-		c.bad("I5", "entry %d has log ID %s, the key's is %x", e.LogIndex, e.LogID, id)
+	if e.LogID != s.logID {
+		c.bad("I5", "entry %d has log ID %s, the key's is %s", e.LogIndex, e.LogID, s.logID)
 	}
 	p := e.Verification.InclusionProof
 	tree, err := parseNote(p.Checkpoint)
@@ -432,7 +496,7 @@ func (c *checker) answer(uuid string, e Answer) error {
 		c.bad("I6", "entry %d: %v", e.LogIndex, err)
 		return nil
 	}
-	if tree.Size != p.TreeSize || hex.EncodeToString(tree.Root) != p.RootHash || p.LogIndex != e.LogIndex {
+	if tree.Tree != s.id || tree.Size != p.TreeSize || hex.EncodeToString(tree.Root) != p.RootHash || p.LogIndex+s.base != e.LogIndex {
 		c.bad("I6", "entry %d: its proof is for index %d in size %d and root %s, its checkpoint has %d and %x", e.LogIndex, p.LogIndex, p.TreeSize, p.RootHash, tree.Size, tree.Root)
 	}
 	var path [][]byte
@@ -448,10 +512,10 @@ func (c *checker) answer(uuid string, e Answer) error {
 // rekor reads the whole log by index, and compares the ledger with it.
 func (c *checker) rekor() {
 	c.head()
-	c.bodies = make([][]byte, c.final.Size)
-	c.each(int((c.final.Size+perRequest-1)/perRequest), func(i int) {
+	c.bodies = make([][]byte, c.size)
+	c.each(int((c.size+perRequest-1)/perRequest), func(i int) {
 		var indexes []uint64
-		for n := uint64(i) * perRequest; n < min(uint64(i+1)*perRequest, c.final.Size); n++ {
+		for n := uint64(i) * perRequest; n < min(uint64(i+1)*perRequest, c.size); n++ {
 			indexes = append(indexes, n)
 		}
 		entries, err := c.retrieve("logIndexes", indexes)
@@ -465,25 +529,29 @@ func (c *checker) rekor() {
 				continue
 			}
 			c.bodies[e.LogIndex] = e.Body
-			if size := e.Verification.InclusionProof.TreeSize; size != c.final.Size {
-				c.bad("I1", "entry %d comes with a proof in size %d, the log has %d", e.LogIndex, size, c.final.Size)
+			if size, want := e.Verification.InclusionProof.TreeSize, c.holding(e.LogIndex).final.Size; size != want {
+				c.bad("I1", "entry %d comes with a proof in size %d, the log has %d", e.LogIndex, size, want)
 			}
 		}
 	})
 	for i, body := range c.bodies {
 		if body == nil {
-			c.bad("I2", "index %d is not there, the log has %d entries", i, c.final.Size)
+			c.bad("I2", "index %d is not there, the log has %d entries", i, c.size)
 			continue
 		}
 		leaf := [32]byte(rfc6962.DefaultHasher.HashLeaf(body))
-		if at, ok := c.leaves[leaf]; ok {
-			c.bad("I9", "leaf %x is at index %d and at %d", leaf, at, i)
+		for _, at := range c.leaves[leaf] { // another tree may have it, too
+			if c.holding(at) == c.holding(uint64(i)) {
+				c.bad("I9", "leaf %x is at index %d and at %d", leaf, at, i)
+			}
 		}
-		c.leaves[leaf] = uint64(i)
+		c.leaves[leaf] = append(c.leaves[leaf], uint64(i))
 	}
-	c.roots = foldRoots(c.bodies)
-	if !bytes.Equal(c.roots[c.final.Size], c.final.Root) {
-		c.bad("I3", "the entries lead to root %x, the checkpoint has %x", c.roots[c.final.Size], c.final.Root)
+	for _, s := range c.shards {
+		s.roots = foldRoots(c.bodies[s.base : s.base+s.final.Size])
+		if !bytes.Equal(s.roots[s.final.Size], s.final.Root) {
+			c.bad("I3", "the entries of tree %s lead to root %x, the checkpoint has %x", s.id, s.roots[s.final.Size], s.final.Root)
+		}
 	}
 	c.acknowledged()
 	c.outcomes()
@@ -521,8 +589,8 @@ func (c *checker) acknowledged() {
 		if r.UUID == "" || r.Kind == KindSearch {
 			continue
 		}
-		if want := c.treeID + hex.EncodeToString(r.Leaf); r.UUID != want {
-			c.bad("I9", "%s was answered with UUID %s (status %d), its own is %s", r.Kind, r.UUID, r.Status, want)
+		if leaf := hex.EncodeToString(r.Leaf); !strings.HasSuffix(r.UUID, leaf) || c.shard(strings.TrimSuffix(r.UUID, leaf)) == nil {
+			c.bad("I9", "%s was answered with UUID %s (status %d), its leaf is %s", r.Kind, r.UUID, r.Status, leaf)
 			continue
 		}
 		if r.Answer != nil {
@@ -562,8 +630,8 @@ func (c *checker) acknowledged() {
 				c.bad("I1", "entry %s was acknowledged at index %d and is lost", uuid, was.LogIndex)
 			case !ok:
 				c.bad("I9", "a duplicate was answered with %s, which is not there", uuid)
-			case e.Verification.InclusionProof.TreeSize < c.final.Size:
-				c.bad("I1", "entry %s comes with a proof in size %d, the log has %d", uuid, e.Verification.InclusionProof.TreeSize, c.final.Size)
+			case e.Verification.InclusionProof.TreeSize < c.shard(uuid[:16]).final.Size:
+				c.bad("I1", "entry %s comes with a proof in size %d, the log has %d", uuid, e.Verification.InclusionProof.TreeSize, c.shard(uuid[:16]).final.Size)
 			case was != nil && e.LogIndex != was.LogIndex:
 				c.bad("I2", "entry %s was given index %d and has %d", uuid, was.LogIndex, e.LogIndex)
 			case was != nil && (e.IntegratedTime != was.IntegratedTime || e.LogID != was.LogID || !bytes.Equal(e.Body, was.Body)):
@@ -591,15 +659,15 @@ func (c *checker) outcomes() {
 			continue
 		}
 		leaf := [32]byte(r.Leaf)
-		at, there := c.leaves[leaf]
+		at := c.leaves[leaf]
 		switch {
-		case r.Kind == KindInvalid && there:
+		case r.Kind == KindInvalid && at != nil:
 			c.bad("I9", "what had to be refused is at index %d", at)
 		case r.Kind != KindInvalid && (r.Status < 400 || r.Status >= 500 || r.Status == http.StatusConflict):
 			asked[leaf] = true
 		}
-		if r.Answer != nil && (!there || at != r.Answer.LogIndex) {
-			c.bad("I2", "entry %s was given index %d, which the final log has not (%d, %v)", r.UUID, r.Answer.LogIndex, at, there)
+		if r.Answer != nil && !slices.Contains(at, r.Answer.LogIndex) {
+			c.bad("I2", "entry %s was given index %d, which the final log has not (%d)", r.UUID, r.Answer.LogIndex, at)
 		}
 	}
 	for leaf, at := range c.leaves {
@@ -609,15 +677,39 @@ func (c *checker) outcomes() {
 	}
 }
 
-// trees compares what was recorded of one log with the roots of its entries.
-func (c *checker) trees(log string, roots [][]byte) {
-	final := c.final
-	if log == LogCT {
-		final = c.ctFinal
+// rekorTrees compares what was recorded of Rekor's trees with their entries.
+func (c *checker) rekorTrees() {
+	for _, s := range c.shards {
+		c.trees(LogRekor, s.id, s.final, s.roots)
 	}
+	c.rekorOrder()
+}
+
+// rekorOrder looks at the order in which Rekor's trees were shown: who was shown the
+// next one is not shown the one before.
+func (c *checker) rekorOrder() {
+	number := 0
+	for _, s := range c.Trees {
+		if s.Log != LogRekor || !s.Polled {
+			continue
+		}
+		tree := c.shard(s.Tree)
+		if tree == nil || tree.number < number {
+			c.bad("I3", "tree %q was shown, which the log has not, or after the one that follows it", s.Tree)
+			continue
+		}
+		number = tree.number
+	}
+	for _, s := range c.shards {
+		c.order(LogRekor, s.id, s.final)
+	}
+}
+
+// trees compares what was recorded of one tree with the roots of its entries.
+func (c *checker) trees(log, tree string, final SeenTree, roots [][]byte) {
 	bySize := map[uint64]SeenTree{}
 	for _, s := range append(slices.Clone(c.Trees), final) {
-		if s.Log != log {
+		if s.Log != log || s.Tree != tree {
 			continue
 		}
 		if err := c.treeSignature(s); err != nil {
@@ -634,8 +726,10 @@ func (c *checker) trees(log string, roots [][]byte) {
 			c.bad("I3", "%s: the tree of size %d had root %x, the entries lead to %x", log, s.Size, s.Root, roots[s.Size])
 		}
 	}
-	c.order(log, final)
-	c.consistent(log)
+	if log == LogCT {
+		c.order(log, tree, final)
+	}
+	c.consistent(log, tree, final)
 }
 
 func (c *checker) treeSignature(s SeenTree) error {
@@ -651,10 +745,10 @@ func (c *checker) treeSignature(s SeenTree) error {
 // order looks at what the recorder was shown one after the other, and at the
 // final tree: sizes and times never go back. What an answer to a write held may
 // have been recorded before the poll that was asked first.
-func (c *checker) order(log string, final SeenTree) {
+func (c *checker) order(log, tree string, final SeenTree) {
 	var before *SeenTree
 	for i, s := range append(slices.Clone(c.Trees), final) {
-		if s.Log != log || !s.Polled && i < len(c.Trees) {
+		if s.Log != log || s.Tree != tree || !s.Polled && i < len(c.Trees) {
 			continue
 		}
 		if s.Size < s.Floor {
@@ -682,17 +776,10 @@ func (c *checker) order(log string, final SeenTree) {
 
 // consistent has the server prove that each tree that was recorded is a
 // beginning of the final one.
-func (c *checker) consistent(log string) {
-	final := c.final
-	if log == LogCT {
-		if c.ctFinal.Root == nil {
-			c.ctHead()
-		}
-		final = c.ctFinal
-	}
+func (c *checker) consistent(log, tree string, final SeenTree) {
 	sizes := map[uint64]SeenTree{}
 	for _, s := range c.Trees {
-		if s.Log == log && s.Size > 0 {
+		if s.Log == log && s.Tree == tree && s.Size > 0 {
 			sizes[s.Size] = s
 		}
 	}
@@ -702,7 +789,7 @@ func (c *checker) consistent(log string) {
 	}
 	c.each(len(list), func(i int) {
 		s := list[i]
-		path, err := c.consistency(log, s.Size, final.Size)
+		path, err := c.consistency(log, tree, s.Size, final.Size)
 		if err == nil {
 			err = proof.VerifyConsistency(rfc6962.DefaultHasher, s.Size, final.Size, path, s.Root, final.Root)
 		}
@@ -712,14 +799,14 @@ func (c *checker) consistent(log string) {
 	})
 }
 
-func (c *checker) consistency(log string, first, last uint64) ([][]byte, error) {
+func (c *checker) consistency(log, tree string, first, last uint64) ([][]byte, error) {
 	if log == LogCT {
 		var answer struct{ Consistency [][]byte }
 		err := c.get(fmt.Sprintf("/ct/v1/get-sth-consistency?first=%d&second=%d", first, last), &answer)
 		return answer.Consistency, err
 	}
 	var answer struct{ Hashes []string }
-	err := c.get(fmt.Sprintf("/api/v1/log/proof?firstSize=%d&lastSize=%d", first, last), &answer)
+	err := c.get(fmt.Sprintf("/api/v1/log/proof?firstSize=%d&lastSize=%d&treeID=%s", first, last, tree), &answer)
 	var path [][]byte
 	for _, h := range answer.Hashes {
 		path = append(path, unhex(h))

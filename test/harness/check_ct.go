@@ -516,7 +516,7 @@ func withoutSCT(tbs []byte) ([]byte, error) {
 // for byte, and searches for each.
 func (c *checker) index() {
 	want := map[string][]string{} // search key -> UUIDs
-	for _, body := range c.bodies {
+	for i, body := range c.bodies {
 		if body == nil {
 			continue
 		}
@@ -525,23 +525,29 @@ func (c *checker) index() {
 			c.bad("I11", "%v", err)
 			continue
 		}
-		uuid := c.treeID + hex.EncodeToString(rfc6962.DefaultHasher.HashLeaf(body))
+		uuid := c.holding(uint64(i)).prefix + hex.EncodeToString(rfc6962.DefaultHasher.HashLeaf(body))
 		for _, key := range keys {
 			want[key] = append(want[key], uuid)
 		}
 	}
 	got := map[string][]string{}
-	const shared = "SELECT s.name, s.hash FROM sigstack_search s JOIN sigstack_log l USING (tree_id) WHERE l.name = 'rekorv1'"
-	err := c.query("rekorv1/log.db", "SELECT key, hash FROM search", shared, func(scan func(...any) error) error {
-		var key string
-		var hash []byte
-		err := scan(&key, &hash)
-		got[key] = append(got[key], c.treeID+hex.EncodeToString(hash))
-		return err
-	})
-	if err != nil {
-		c.bad("I11", "reading the search index: %v", err)
-		return
+	for _, s := range c.shards {
+		name := "rekorv1"
+		if s.number > 0 {
+			name = fmt.Sprintf("rekorv1-%d", s.number+1)
+		}
+		shared := "SELECT s.name, s.hash FROM sigstack_search s JOIN sigstack_log l USING (tree_id) WHERE l.name = '" + name + "'"
+		err := c.query(name+"/log.db", "SELECT key, hash FROM search", shared, func(scan func(...any) error) error {
+			var key string
+			var hash []byte
+			err := scan(&key, &hash)
+			got[key] = append(got[key], s.prefix+hex.EncodeToString(hash))
+			return err
+		})
+		if err != nil {
+			c.bad("I11", "reading the search index: %v", err)
+			return
+		}
 	}
 	compare := func(where string, key string, found []string) {
 		slices.Sort(want[key])

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ const (
 // A SeenTree is one signed tree, as an endpoint showed it.
 type SeenTree struct {
 	Log       string `json:"log"`
+	Tree      string `json:"tree,omitempty"` // Rekor: its tree ID, decimal
 	Size      uint64 `json:"size"`
 	Root      []byte `json:"root"`
 	Note      string `json:"note,omitempty"`      // Rekor: the checkpoint
@@ -42,8 +44,11 @@ type SeenTree struct {
 
 // same says whether two trees are one.
 func (a SeenTree) same(b SeenTree) bool {
-	return a.Size == b.Size && a.Timestamp == b.Timestamp && bytes.Equal(a.Root, b.Root)
+	return a.Tree == b.Tree && a.Size == b.Size && a.Timestamp == b.Timestamp && bytes.Equal(a.Root, b.Root)
 }
+
+// A tree is that of a SeenTree.
+type tree struct{ log, id string }
 
 // A Recorder keeps every distinct signed tree that it was ever shown, across
 // restarts of the server.
@@ -60,7 +65,7 @@ type Recorder struct {
 	last  map[string]SeenTree  // by log, as polled
 	asked map[string]time.Time // when the last answer was asked for
 	turns map[string]int       // of the clock then
-	floor map[string]uint64
+	floor map[tree]uint64
 	notes map[string]bool // checkpoints of answers that are kept
 
 	polling sync.Mutex // held while the server is asked
@@ -82,7 +87,7 @@ func NewRecorder(t testing.TB, server *Server, path string) *Recorder {
 		t: t, server: server, clock: server.options.Clock, leaks: server.options.Leaks, file: f,
 		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}},
 		last:   map[string]SeenTree{}, asked: map[string]time.Time{}, turns: map[string]int{},
-		floor: map[string]uint64{}, notes: map[string]bool{}, stop: func() {},
+		floor: map[tree]uint64{}, notes: map[string]bool{}, stop: func() {},
 	}
 	t.Cleanup(func() {
 		r.Stop()
@@ -97,7 +102,7 @@ func NewRecorder(t testing.TB, server *Server, path string) *Recorder {
 		} else {
 			r.notes[s.Note] = true
 		}
-		r.floor[s.Log] = max(r.floor[s.Log], s.Size)
+		r.floor[tree{s.Log, s.Tree}] = max(r.floor[tree{s.Log, s.Tree}], s.Size)
 		return err
 	})
 	return r
@@ -149,7 +154,7 @@ func (r *Recorder) poll(ctx context.Context, log string) {
 		path = "/ct/v1/get-sth"
 	}
 	r.mu.Lock()
-	floor := r.floor[log]
+	floors := maps.Clone(r.floor)
 	r.mu.Unlock()
 	asked, turns := r.clock.now()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server.URL+path, nil)
@@ -170,27 +175,27 @@ func (r *Recorder) poll(ctx context.Context, log string) {
 	if res.StatusCode != http.StatusOK {
 		return // an answer that promises nothing
 	}
-	tree, err := parseTree(log, text)
+	shown, err := parseTree(log, text)
 	if err != nil {
 		r.t.Errorf("%s: %v: %s", path, err, text)
 		return
 	}
-	tree.Polled, tree.Floor = true, floor
+	shown.Polled, shown.Floor = true, floors[tree{log, shown.Tree}]
 	seen, turned := r.clock.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if turned == turns {
-		tree.Seen = seen
+		shown.Seen = seen
 		if before, ok := r.turns[log]; ok && before == turns {
-			tree.Since = r.asked[log]
+			shown.Since = r.asked[log]
 		}
 	}
 	r.asked[log], r.turns[log] = asked, turns
-	if last, ok := r.last[log]; ok && last.same(tree) && tree.Size >= floor {
+	if last, ok := r.last[log]; ok && last.same(shown) && shown.Size >= shown.Floor {
 		return
 	}
-	r.last[log] = tree
-	r.keep(tree)
+	r.last[log] = shown
+	r.keep(shown)
 }
 
 // parseTree reads an answer of /api/v1/log or get-sth.
@@ -220,6 +225,7 @@ func parseNote(note string) (SeenTree, error) {
 	if len(lines) < 4 {
 		return tree, io.ErrUnexpectedEOF
 	}
+	tree.Tree = lines[0][strings.LastIndex(lines[0], " ")+1:]
 	var err error
 	if tree.Size, err = strconv.ParseUint(lines[1], 10, 64); err != nil {
 		return tree, err
@@ -230,26 +236,26 @@ func parseNote(note string) (SeenTree, error) {
 
 // Saw takes the checkpoint of an answer to a write.
 func (r *Recorder) Saw(note string) {
-	tree, err := parseNote(note)
+	shown, err := parseNote(note)
 	if err != nil {
 		r.t.Errorf("checkpoint %q: %v", note, err)
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.floor[LogRekor] = max(r.floor[LogRekor], tree.Size)
 	if r.notes[note] {
 		return
 	}
 	r.notes[note] = true
-	r.keep(tree)
+	r.keep(shown)
 }
 
 // keep appends a tree; r.mu is held.
-func (r *Recorder) keep(tree SeenTree) {
-	r.floor[tree.Log] = max(r.floor[tree.Log], tree.Size)
-	r.trees = append(r.trees, tree)
-	line, err := json.Marshal(tree)
+func (r *Recorder) keep(shown SeenTree) {
+	of := tree{shown.Log, shown.Tree}
+	r.floor[of] = max(r.floor[of], shown.Size)
+	r.trees = append(r.trees, shown)
+	line, err := json.Marshal(shown)
 	if err == nil {
 		_, err = r.file.Write(append(line, '\n'))
 	}
@@ -265,11 +271,16 @@ func (r *Recorder) Trees(from int) []SeenTree {
 	return append([]SeenTree(nil), r.trees[from:]...)
 }
 
-// Size returns the largest size of a log that was shown.
-func (r *Recorder) Size(log string) uint64 {
+// Size returns the largest size of a log that was shown, of all its trees together.
+func (r *Recorder) Size(log string) (size uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.floor[log]
+	for of, n := range r.floor {
+		if of.log == log {
+			size += n
+		}
+	}
+	return size
 }
 
 func unhex(s string) []byte {

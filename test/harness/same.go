@@ -27,8 +27,8 @@ func SameAnswers(ctx context.Context, servers ...*Server) []Violation {
 		switch {
 		case len(c.found) > 0:
 			return c.found
-		case c.treeID != first.treeID || c.final.Size != first.final.Size || !bytes.Equal(c.final.Root, first.final.Root):
-			first.bad("I3", "server %d shows tree %s of size %d with root %x, server 0 tree %s of size %d with root %x", i, c.treeID, c.final.Size, c.final.Root, first.treeID, first.final.Size, first.final.Root)
+		case !slices.EqualFunc(c.shards, first.shards, (*shard).same):
+			first.bad("I3", "server %d shows the trees %s, server 0 %s", i, c.describe(), first.describe())
 		case c.ctFinal.Size != first.ctFinal.Size || !bytes.Equal(c.ctFinal.Root, first.ctFinal.Root):
 			first.bad("I3", "server %d shows a CT log of size %d with root %x, server 0 one of size %d with root %x", i, c.ctFinal.Size, c.ctFinal.Root, first.ctFinal.Size, first.ctFinal.Root)
 		}
@@ -36,9 +36,9 @@ func SameAnswers(ctx context.Context, servers ...*Server) []Violation {
 	if len(first.found) > 0 {
 		return first.found
 	}
-	first.each(int((first.final.Size+perRequest-1)/perRequest), func(part int) {
+	first.each(int((first.size+perRequest-1)/perRequest), func(part int) {
 		begin := uint64(part) * perRequest
-		end := min(begin+perRequest, first.final.Size)
+		end := min(begin+perRequest, first.size)
 		var want []string
 		for i, c := range checkers {
 			got, err := c.plainAnswers(begin, end)
@@ -77,6 +77,19 @@ func SameAnswers(ctx context.Context, servers ...*Server) []Violation {
 		first.found = append(first.found, c.found...)
 	}
 	return first.found
+}
+
+func (s *shard) same(other *shard) bool {
+	return s.id == other.id && s.final.Size == other.final.Size && bytes.Equal(s.final.Root, other.final.Root)
+}
+
+// describe lists the trees of Rekor.
+func (c *checker) describe() string {
+	var list []string
+	for _, s := range c.shards {
+		list = append(list, fmt.Sprintf("%s of size %d with root %x", s.id, s.final.Size, s.final.Root))
+	}
+	return strings.Join(list, ", ")
 }
 
 // plainAnswers returns what the server says of the entries of [begin, end),
