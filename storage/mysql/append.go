@@ -146,6 +146,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		}
 	}
 	if t.head.Frozen {
+		s.tip = t
 		return nil, tlog.Head{}, tlog.ErrFrozen
 	}
 	now := s.db.now()
@@ -172,8 +173,14 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		if t.head.Size < was {
 			return nil, tlog.Head{}, fmt.Errorf("%w: the tree had size %d, and has size %d now", tlog.ErrIntegrity, was, t.head.Size)
 		}
-		if t.head.Frozen {
-			return nil, tlog.Head{}, tlog.ErrFrozen
+		if t.head.Frozen { // perhaps with these leaves, which were in the queue
+			if err := s.find(ctx, b); err != nil {
+				return nil, tlog.Head{}, err
+			}
+			if _, waiting := b.waiting(); waiting {
+				return nil, tlog.Head{}, tlog.ErrFrozen
+			}
+			return b.placed(), t.head, nil
 		}
 		if now = s.db.now(); t.head.Time.Sub(now) > tlog.MaxClockStep {
 			// Not an ErrClock: some leaves may be queued.
@@ -339,6 +346,15 @@ func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
 	defer tx.Rollback()
 	if err := failpoint.Hit(failpoint.Insert, s.path); err != nil {
 		return err
+	}
+	// Nobody would ever integrate them. Their rows hold that of the tree: what it
+	// says stays true until the commit.
+	var state string
+	if err := tx.QueryRowContext(ctx, "SELECT TreeState FROM Trees WHERE TreeId = ?", id).Scan(&state); err != nil {
+		return fmt.Errorf("reading the state of the tree: %w", err)
+	}
+	if state == frozenState {
+		return errConflict // which finds out what became of the tree
 	}
 	if err := failpoint.Hit(failpoint.Commit, s.path); err != nil {
 		return err

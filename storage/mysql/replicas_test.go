@@ -357,6 +357,10 @@ func TestFreeze(t *testing.T) {
 			break
 		}
 	}
+	queued := []tlog.Leaf{{Value: []byte("queued"), Keys: []string{"queued"}}}
+	if err := freezer.Enqueue(t.Context(), queued); err != nil {
+		t.Fatal(err)
+	}
 	if err := freezer.Freeze(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +369,19 @@ func TestFreeze(t *testing.T) {
 		t.Fatalf("head %+v (%v), want a frozen one", head, err)
 	}
 	writers.Wait()
+	if _, ok, err := freezer.Find(t.Context(), tlog.LeafHash(queued[0].Value)); err != nil || !ok {
+		t.Errorf("the leaf that was queued is not in the tree (%v)", err)
+	}
 	checkWhole(t, freezer, head.Size, placed)
+	late := []tlog.Leaf{{Value: []byte("late"), Keys: []string{"late"}}}
+	if err := freezer.Enqueue(t.Context(), late); err == nil {
+		t.Error("a leaf is queued for a frozen tree")
+	}
+	for key, want := range map[string]int{"queued": 1, "late": 0} {
+		if found, err := freezer.Lookup(t.Context(), key); err != nil || len(found) != want {
+			t.Errorf("search key %q leads to %d leaves (%v), want %d", key, len(found), err, want)
+		}
+	}
 }
 
 // TestLargest appends the largest batches, in bytes that have to be escaped, in

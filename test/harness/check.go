@@ -862,6 +862,13 @@ const slack = 10
 // descriptors each.
 const readers = 3 * 8 * 2
 
+// What a further tree of the log may use: its store with eight readers and a writer,
+// the second memory, and who commits, copies and waits.
+const (
+	treeGoroutines  = 8
+	treeDescriptors = 8*2 + 6
+)
+
 // connections is how many connections to a database it may keep, each with a
 // descriptor and a goroutine.
 const connections = 16 + 8
@@ -876,7 +883,10 @@ func (c *checker) process() {
 		limit = 512 << 20
 	}
 	c.client.CloseIdleConnections()
-	goroutines := float64(slack)
+	goroutines, descriptors := float64(slack), float64(slack+readers)
+	if older := len(c.shards) - 1; older > 0 { // each tree of the log has a store of its own
+		goroutines, descriptors = goroutines+float64(older*treeGoroutines), descriptors+float64(older*treeDescriptors)
+	}
 	if c.Server.options.DSN != "" {
 		goroutines += connections
 	}
@@ -886,7 +896,7 @@ func (c *checker) process() {
 	defer tick.Stop()
 	for {
 		f, err := c.Server.Figures()
-		if err == nil && f.RSS <= limit && (c.Baseline == nil || f.Goroutines <= c.Baseline.Goroutines+goroutines && f.Descriptors <= c.Baseline.Descriptors+slack+readers) {
+		if err == nil && f.RSS <= limit && (c.Baseline == nil || f.Goroutines <= c.Baseline.Goroutines+goroutines && f.Descriptors <= c.Baseline.Descriptors+descriptors) {
 			return
 		}
 		select {
