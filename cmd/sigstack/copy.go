@@ -294,18 +294,31 @@ func (c *copier) sameDir() bool {
 
 // openKeys opens the keys of the logs, which must be the same on both sides.
 func (c *copier) openKeys(ctx context.Context) error {
-	for _, l := range []struct {
-		name, file string
-		uri        func(KeysConfig) string
-		origin     func(base *url.URL, treeID int64) string
-	}{
-		{"rekorv1", rekorV1Key, func(k KeysConfig) string { return k.RekorV1 }, rekorOrigin},
-		{"ct", ctlogKey, func(k KeysConfig) string { return k.CTLog }, func(base *url.URL, _ int64) string { return ctOrigin(base) }},
-	} {
+	type keyed struct {
+		name   string
+		uris   [2]string // on both sides
+		origin func(base *url.URL, treeID int64) string
+	}
+	var logs []keyed
+	var trees [2]shardKeys
+	ct := keyed{name: "ct", origin: func(base *url.URL, _ int64) string { return ctOrigin(base) }}
+	for i, config := range []*Config{c.from, c.to} {
+		var err error
+		if trees[i], _, err = readShards(config); err != nil {
+			return err
+		}
+		ct.uris[i] = cmp.Or(config.Keys.CTLog, "file:"+filepath.Join(config.DataDir, "keys", ctlogKey))
+	}
+	if len(trees[0].names) != len(trees[1].names) {
+		return fmt.Errorf("the transparency log of the source has %d keys, that of the target %d; copy the keys first, with %s", len(trees[0].names), len(trees[1].names), c.from.shardsFile())
+	}
+	for i := range trees[0].names {
+		logs = append(logs, keyed{shardName(i), [2]string{c.from.shardURI(trees[0].names[i]), c.to.shardURI(trees[1].names[i])}, rekorOrigin})
+	}
+	for _, l := range append(logs, ct) {
 		var signers [2]crypto.Signer
 		var ids [2][32]byte
-		for i, config := range []*Config{c.from, c.to} {
-			uri := cmp.Or(l.uri(config.Keys), "file:"+filepath.Join(config.DataDir, "keys", l.file))
+		for i, uri := range l.uris {
 			signer, err := openKey(ctx, uri, nil)
 			if err != nil {
 				return fmt.Errorf("the key of log %s of the %s: %w", l.name, []string{"source", "target"}[i], err)
@@ -357,8 +370,16 @@ func memoryFile(c *Config, name string) string { return filepath.Join(c.DataDir,
 
 // openLogs opens each log on both sides, and checks that the source has what it
 // has signed, and that what the target has is a beginning of it.
+//
+// A tree of the transparency log is there when the one before it is frozen.
 func (c *copier) openLogs(ctx context.Context) (err error) {
+	var logs []*copiedLog
+	frozen := true
 	for _, l := range c.logs {
+		if l.name != "ct" && !frozen {
+			continue // the server will rotate to it
+		}
+		logs = append(logs, l)
 		if l.source, err = c.source.source(ctx, l.name, l.keyID); err != nil {
 			return fmt.Errorf("opening log %s of the source: %w", l.name, err)
 		}
@@ -383,7 +404,9 @@ func (c *copier) openLogs(ctx context.Context) (err error) {
 		if l.begun, err = transfer.Begun(ctx, l.source, l.target); err != nil {
 			return fmt.Errorf("log %s: the target is no beginning of a copy: %w", l.name, err)
 		}
+		frozen = l.held.Tree.Frozen
 	}
+	c.logs = logs
 	return nil
 }
 

@@ -63,6 +63,9 @@ type Target interface {
 
 	// Tile is that of tlog.Store.
 	Tile(ctx context.Context, level int, index uint64, width int) ([]tlog.Hash, error)
+
+	// Freeze is that of tlog.Store.
+	Freeze(ctx context.Context) error
 }
 
 // Progress is told how much of a log is copied.
@@ -137,6 +140,11 @@ func Entries(ctx context.Context, from Source, to Target, progress Progress) err
 		}
 		progress(head.Size, end.Size)
 	}
+	if end.Frozen && !head.Frozen {
+		if err := to.Freeze(ctx); err != nil {
+			return fmt.Errorf("freezing the target: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -161,6 +169,9 @@ func Compare(ctx context.Context, from Source, to Target) (Result, error) {
 	if ours.Size != theirs.Size || ours.Root != theirs.Root || !ours.Time.Equal(theirs.Time) {
 		return Result{}, fmt.Errorf("the target has %d entries, root %x and time %v, the source %d, %x and %v",
 			ours.Size, ours.Root, ours.Time, theirs.Size, theirs.Root, theirs.Time)
+	}
+	if ours.Frozen != theirs.Frozen {
+		return Result{}, fmt.Errorf("one of the two takes no more entries (frozen: the target %v, the source %v)", ours.Frozen, theirs.Frozen)
 	}
 	tree := newTree()
 	tree.tile = func(level int, index uint64, hashes []tlog.Hash) error {

@@ -134,3 +134,67 @@ func inactive(t *testing.T, server *harness.Server) []shard {
 	}
 	return info.InactiveShards
 }
+
+// TestCopyRotated moves a log of two trees to a database and back.
+func TestCopyRotated(t *testing.T) {
+	t.Parallel()
+	operator := harness.NewClient(t)
+	server := harness.Start(t)
+	load := harness.NewLoad(t, server, harness.NewLedger(t, operator.Path("ledger")), nil, 1)
+	load.Entries(5)
+	load.Certificates(1)
+	operator.Run("sigstack", "rotate", "rekor", "--data-dir", server.Dir)
+	if err := syscall.Kill(server.PID(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	server.Poll(time.Minute, "the next tree is in use", func() bool { return len(inactive(t, server)) == 1 })
+	load.Entries(3)
+	content := func(server *harness.Server) (out string) {
+		for index := range 8 {
+			uuid, e := entryAt(t, server, index)
+			out += fmt.Sprintf("%s %s %d %s %d\n", uuid, e.Body, e.IntegratedTime, e.LogID, e.LogIndex)
+		}
+		return out + fmt.Sprint(inactive(t, server))
+	}
+	shown := content(server)
+	server.Stop()
+
+	database, back := operator.Path("database"), operator.Path("back")
+	dsn := harness.SharedMariaDB(t).NewDatabase(t)
+	operator.Write("dsn", []byte(dsn))
+	config := func(dir, storage string) string {
+		return harness.Config(t, fmt.Sprintf("url: %s\ndata-dir: %s\n%s", server.URL, dir, storage))
+	}
+	mysql := "storage: mysql\nmysql: {dsn-file: " + operator.Path("dsn") + "}\n"
+	from := config(server.Dir, "")
+	for _, step := range []struct {
+		dir, config string
+		options     harness.Options
+	}{
+		{database, config(database, mysql), harness.Options{DSN: dsn}},
+		{back, config(back, ""), harness.Options{}},
+	} {
+		copyKeys(t, server.Dir, step.dir)
+		if err := os.Remove(step.dir + "/keys/rekorv1-shards"); err != nil {
+			t.Fatal(err)
+		}
+		operator.Refuse("the transparency log of the source has 2 keys, that of the target 1", "sigstack", "copy", "--from", from, "--to", step.config)
+		copyKeys(t, server.Dir, step.dir)
+		r := operator.Run("sigstack", "copy", "--from", from, "--to", step.config)
+		for _, line := range []string{"rekorv1: 5 entries, root ", "rekorv1-2: 3 entries, root "} {
+			if !strings.Contains(r.Stdout, line) {
+				t.Errorf("the copy says\n%s\nwant %q", r.Stdout, line)
+			}
+		}
+		options := step.options
+		options.Dir, options.Args = step.dir, []string{"--listen", strings.TrimPrefix(server.URL, "http://")}
+		copied := harness.StartWith(t, options)
+		if got := content(copied); got != shown {
+			t.Errorf("the copy shows\n%s\nwant\n%s", got, shown)
+		}
+		checkPublic(t, copied)
+		copied.Stop()
+		from = step.config
+	}
+	t.Log(operator.Run("sigstack", "fsck", "--dir", back).Stdout)
+}
