@@ -221,7 +221,11 @@ func (s *server) openRekor(ctx context.Context) error {
 	next := func(ctx context.Context) (rekor.Shard, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openShardTimeout)
 		defer cancel()
-		return s.openShard(ctx, s.rekor.Active()+1)
+		i := s.rekor.Active() + 1
+		if signers := s.shards.Load().signers; i < len(signers) && !s.trust.Contains(signers[i].Public()) {
+			return rekor.Shard{}, fmt.Errorf("the trust root does not hold the key of tree %d, which would sign", i+1)
+		}
+		return s.openShard(ctx, i)
 	}
 	s.rekor, err = rekor.New(rekor.Config{Shards: trees, Next: next})
 	return err

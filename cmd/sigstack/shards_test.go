@@ -3,11 +3,14 @@ package main
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/entry"
 	"github.com/sigstack/sigstack/trust/keys"
 )
@@ -187,6 +190,29 @@ func TestShards(t *testing.T) {
 		}
 	}
 	again.entries(7, 1)
+}
+
+// A tree whose key clients cannot know is not opened, whoever froze the one before.
+func TestShardUntrusted(t *testing.T) {
+	s := newTestServer(t)
+	s.entries(0, 1)
+	signer, err := keys.Create(s.file("unknown.pem"), keys.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := s.shards.Load()
+	s.shards.Store(&openShards{signers: append(slices.Clone(now.signers), signer), signing: 2, content: now.content})
+	if err := s.rekor.Rotate(t.Context()); err == nil || !strings.Contains(err.Error(), "the trust root does not hold the key of tree 2") {
+		t.Errorf("rotating to an unknown key: %v", err)
+	}
+	_, err = s.rekor.Create(t.Context(), &entry.Entry{Body: []byte(`{"n":1}`)})
+	if !errors.Is(err, tlog.ErrUnavailable) {
+		t.Errorf("adding an entry: %v, want ErrUnavailable", err)
+	}
+	if err := s.publishShards(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.entries(1, 1)
 }
 
 // What cannot be a key of the next tree is refused, and the list stays.

@@ -5,7 +5,7 @@ package main
 
 func mutants() []mutant {
 	var all []mutant
-	for _, part := range [][]mutant{logMutants(), storageMutants(), databaseMutants(), diskMutants(), rekorMutants(), ctMutants(), fsckMutants(), identityMutants(), caMutants(), policyMutants(), entryMutants(), archiveMutants(), apiMutants(), trustMutants(), cmdMutants(), reloadMutants()} {
+	for _, part := range [][]mutant{logMutants(), storageMutants(), databaseMutants(), diskMutants(), rekorMutants(), ctMutants(), fsckMutants(), identityMutants(), caMutants(), policyMutants(), entryMutants(), archiveMutants(), apiMutants(), trustMutants(), cmdMutants(), reloadMutants(), shardMutants()} {
 		all = append(all, part...)
 	}
 	return all
@@ -30,7 +30,7 @@ func logMutants() []mutant {
 			{log, "if e.root() != head.Root {", "if false {"},
 		}, engine},
 		{"tlog/edge-not-reread", "after an append with an unknown outcome the edge in memory is used on", []edit{
-			{log, "	l.stale = true\n	if err != nil {", "	l.stale = err == nil\n	if err != nil {"},
+			{log, "	l.stale = true\n	if errors.Is(err, ErrFrozen) {", "	l.stale = err == nil\n	if errors.Is(err, ErrFrozen) {"},
 		}, engine},
 		{"tlog/place-not-checked", "recovery does not look whether the leaves lie where the store says", []edit{
 			{log, "		} else if h != p.hash {\n			return nil, fmt.Errorf(\"%w: the store placed", "		} else if false && h != p.hash {\n			return nil, fmt.Errorf(\"%w: the store placed"},
@@ -360,7 +360,7 @@ func rekorMutants() []mutant {
 			{entry, "	b = append(b, e.LogID...)\n", ""},
 		}, rekor},
 		{"tlog/rekor/set-not-verified", "what the signer of SETs returns is not verified", []edit{
-			{entry, "if !l.local && !ecdsa.VerifyASN1(l.key, digest[:], out.SET) {", "if false {"},
+			{entry, "if !s.local && !ecdsa.VerifyASN1(s.key, digest[:], out.SET) {", "if false {"},
 			{entry, "	\"crypto/ecdsa\"\n", ""},
 		}, rekor},
 		{"tlog/rekor/time-of-the-question", "the integrated time is that of the tree, not of the entry", []edit{
@@ -379,7 +379,7 @@ func rekorMutants() []mutant {
 			{entry, "	if in.Dup {\n", "	if false {\n"},
 		}, rekor},
 		{"tlog/rekor/any-tree", "an entry is found under the UUID of another tree", []edit{
-			{entry, "if id.Tree != 0 && id.Tree != l.treeID {", "if false {"},
+			{entry, "if id.Tree != 0 && id.Tree != s.TreeID {", "if false {"},
 		}, rekor},
 	}
 }

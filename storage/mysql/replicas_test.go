@@ -357,10 +357,6 @@ func TestFreeze(t *testing.T) {
 			break
 		}
 	}
-	queued := []tlog.Leaf{{Value: []byte("queued"), Keys: []string{"queued"}}}
-	if err := freezer.Enqueue(t.Context(), queued); err != nil {
-		t.Fatal(err)
-	}
 	if err := freezer.Freeze(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -369,10 +365,23 @@ func TestFreeze(t *testing.T) {
 		t.Fatalf("head %+v (%v), want a frozen one", head, err)
 	}
 	writers.Wait()
+	checkWhole(t, freezer, head.Size, placed)
+}
+
+// TestFreezeQueue freezes a log with a leaf in its queue. It goes into the tree, and
+// none is queued later: their search keys would lead to no entry.
+func TestFreezeQueue(t *testing.T) {
+	freezer := openLog(t, openDB(t, slow(harness.SharedMariaDB(t).NewDatabase(t)), time.Now), "ct")
+	queued := []tlog.Leaf{{Value: []byte("queued"), Keys: []string{"queued"}}}
+	if err := freezer.Enqueue(t.Context(), queued); err != nil {
+		t.Fatal(err)
+	}
+	if err := freezer.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if _, ok, err := freezer.Find(t.Context(), tlog.LeafHash(queued[0].Value)); err != nil || !ok {
 		t.Errorf("the leaf that was queued is not in the tree (%v)", err)
 	}
-	checkWhole(t, freezer, head.Size, placed)
 	late := []tlog.Leaf{{Value: []byte("late"), Keys: []string{"late"}}}
 	if err := freezer.Enqueue(t.Context(), late); err == nil {
 		t.Error("a leaf is queued for a frozen tree")

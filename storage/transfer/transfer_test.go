@@ -88,6 +88,29 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// TestFrozen copies a log that takes no more entries: its copy takes none either.
+func TestFrozen(t *testing.T) {
+	clock := tlogtest.NewClock()
+	from, to := openStore(t, clock), openStore(t, clock)
+	fill(t, from, 0, 10)
+	copyAll(t, from, to)
+	if err := from.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transfer.Compare(t.Context(), from, to); err == nil || !strings.Contains(err.Error(), "takes no more entries") {
+		t.Errorf("one side is frozen: %v", err)
+	}
+	for range 2 {
+		copyAll(t, from, to)
+		if _, err := transfer.Compare(t.Context(), from, to); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, _, err := to.Append(t.Context(), []tlog.Leaf{{Value: []byte("late")}}); !errors.Is(err, tlog.ErrFrozen) {
+		t.Errorf("appending to the copy: %v, want ErrFrozen", err)
+	}
+}
+
 // A doctored store says something else than it has.
 type doctored struct {
 	*sqlite.Store

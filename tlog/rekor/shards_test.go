@@ -207,7 +207,7 @@ func TestRotateUnderWriters(t *testing.T) {
 		})
 	}
 	for n := range rotations {
-		for enough := false; !enough; {
+		for enough := false; !enough && !t.Failed(); {
 			mu.Lock()
 			enough = len(seen) > 50*(n+1)
 			mu.Unlock()
