@@ -34,12 +34,16 @@ func (h *handler) publicKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	asPEM := accepted(r.Header.Values("Accept"), typePEM)
 	if err := h.cfg.Log.CheckTree(tree); err != nil {
-		return &problem{status: http.StatusBadRequest, code: http.StatusBadRequest,
-			message: http.StatusText(http.StatusBadRequest), bare: true, media: typePEM}
+		p := &problem{status: http.StatusBadRequest, code: http.StatusBadRequest, message: http.StatusText(http.StatusBadRequest)}
+		if asPEM {
+			p.bare, p.media = true, typePEM
+		}
+		return p
 	}
 	key := h.cfg.Log.PublicKey()
-	if accepted(r.Header.Values("Accept"), typePEM) {
+	if asPEM {
 		send(w, http.StatusOK, typePEM, key)
 		return nil
 	}
