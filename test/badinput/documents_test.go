@@ -469,10 +469,14 @@ func retrieveVerdict(m mutate.Mutation) int {
 		if m.Path = rest; m.Path == "spec.data.hash.value" && strings.EqualFold(m.Says, m.Was) && m.Class == mutate.Text {
 			return ok
 		}
-		if v := entryVerdict(nil)(m); v != http.StatusConflict {
+		switch v := entryVerdict(nil)(m); {
+		case v == http.StatusConflict:
+			return ok
+		case v == shape && (m.Path == "kind" || m.Class == mutate.Type || m.Class == mutate.Nest):
+			return bad // without a kind the body cannot be read
+		default:
 			return v
 		}
-		return ok
 	}
 	switch m.Class {
 	case mutate.Same, mutate.Extra:
@@ -501,10 +505,13 @@ func retrieveVerdict(m mutate.Mutation) int {
 		}
 		return ok
 	case mutate.Null:
-		if !inner {
+		switch {
+		case !inner:
 			return ok
+		case list == "entries":
+			return bad // a proposal without a kind
 		}
-		return shape // no proposal, no UUID, no index
+		return shape // no UUID, no index
 	case mutate.Type:
 		if list == "logIndexes" && inner && m.Op == "number -1" {
 			return shape
@@ -515,14 +522,8 @@ func retrieveVerdict(m mutate.Mutation) int {
 				return bad
 			}
 		}
-		if list == "entries" && inner {
-			return bad
-		}
 		return bad
 	case mutate.Nest:
-		if list == "entries" && inner && m.Op == "object" {
-			return shape // an entry without a kind
-		}
 		return bad
 	case mutate.Text:
 		switch {

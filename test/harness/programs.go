@@ -74,9 +74,9 @@ func (p *Programs) Rekor(dsn string) (addr string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.Start("rekor-server", "serve", "--rekor_server.address=127.0.0.1", "--port=" + own, "--rekor_server.signer=memory", "--log_type=prod",
-		"--trillian_log_server.address=" + host, "--trillian_log_server.port=" + port, "--trillian_log_server.tlog_id=" + tree,
-		"--search_index.storage_provider=mysql", "--search_index.mysql.dsn=" + dsn)
+	p.Start("rekor-server", "serve", "--rekor_server.address=127.0.0.1", "--port="+own, "--rekor_server.signer=memory", "--log_type=prod",
+		"--trillian_log_server.address="+host, "--trillian_log_server.port="+port, "--trillian_log_server.tlog_id="+tree,
+		"--search_index.storage_provider=mysql", "--search_index.mysql.dsn="+dsn)
 	AwaitPort(p.t, addr)
 	return addr
 }

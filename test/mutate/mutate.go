@@ -19,7 +19,7 @@ import (
 type Node struct {
 	kind    byte // '{', '[', or 0 for a value that is in Raw
 	Members []Member
-	elems   []*Node
+	Elems   []*Node
 	Raw     string
 }
 
@@ -48,7 +48,7 @@ func parseNode(d *json.Decoder) *Node {
 				name := string(marshalPlain(must(d.Token())))
 				n.Members = append(n.Members, Member{name, parseNode(d)})
 			} else {
-				n.elems = append(n.elems, parseNode(d))
+				n.Elems = append(n.Elems, parseNode(d))
 			}
 		}
 		must(d.Token())
@@ -84,7 +84,7 @@ func (n *Node) write(b *bytes.Buffer) {
 		b.WriteByte('}')
 	case '[':
 		b.WriteByte('[')
-		for i, e := range n.elems {
+		for i, e := range n.Elems {
 			if i > 0 {
 				b.WriteByte(',')
 			}
@@ -113,7 +113,7 @@ func (n *Node) isString() (string, bool) {
 
 func raw(s string) *Node { return &Node{Raw: s} }
 
-func arrayOf(n ...*Node) *Node { return &Node{kind: '[', elems: n} }
+func arrayOf(n ...*Node) *Node { return &Node{kind: '[', Elems: n} }
 
 func objectOf(name string, value *Node) *Node {
 	return &Node{kind: '{', Members: []Member{{name, value}}}
@@ -205,11 +205,11 @@ func Document(document []byte, visit func(Mutation)) {
 		}
 		if was.kind == '[' {
 			put(Count, "empty", arrayOf())
-			if len(was.elems) > 0 {
-				put(Count, "twice", arrayOf(append(was.elems[:len(was.elems):len(was.elems)], was.elems...)...))
+			if len(was.Elems) > 0 {
+				put(Count, "twice", arrayOf(append(was.Elems[:len(was.Elems):len(was.Elems)], was.Elems...)...))
 				var many []*Node
 				for range 101 {
-					many = append(many, was.elems...)
+					many = append(many, was.Elems...)
 				}
 				put(Count, "many", arrayOf(many...))
 			}
@@ -275,14 +275,14 @@ func Document(document []byte, visit func(Mutation)) {
 			change(&n.Members[i].Value, here)
 			n.Members = was
 		}
-		for i := range n.elems {
+		for i := range n.Elems {
 			here := fmt.Sprintf("%s.%d", path, i)
-			was := n.elems
-			n.elems = append(append([]*Node{}, was[:i]...), was[i+1:]...)
+			was := n.Elems
+			n.Elems = append(append([]*Node{}, was[:i]...), was[i+1:]...)
 			emit(here, Absent, "deleted")
-			n.elems = append([]*Node{}, was...)
-			change(&n.elems[i], here)
-			n.elems = was
+			n.Elems = append([]*Node{}, was...)
+			change(&n.Elems[i], here)
+			n.Elems = was
 		}
 	}
 	walk(root, "")
