@@ -62,7 +62,10 @@ func TestCompareWithRekor(t *testing.T) {
 	dsn := db.NewDatabase(t)
 	server := harness.Start(t)
 	programs := harness.NewPrograms(t, bin)
-	r := &run{t: t, seed: seed, ours: newSide(server.URL), theirs: newSide("http://" + programs.Rekor(dsn))}
+	r := &run{
+		t: t, seed: seed, ours: newSide(server.URL), theirs: newSide("http://" + programs.Rekor(dsn)),
+		sent: make(map[string]int), agree: make(map[string]int),
+	}
 
 	for _, s := range []*side{r.ours, r.theirs} {
 		s.look(t)
@@ -213,10 +216,11 @@ type run struct {
 	seed         uint64
 	ours, theirs *side
 
-	mu    sync.Mutex // guards what follows
-	sent  map[string]int
-	found []difference
+	mu    sync.Mutex     // guards what follows
+	sent  map[string]int // requests by what they ask for
 	agree map[string]int // answers by status where both gave the same
+	class int            // answers of the same class with another status
+	found []difference
 }
 
 // A difference is one between two answers to a request.
@@ -227,7 +231,7 @@ type difference struct {
 	a, b         answer
 }
 
-// send sends lanes of requests, each lane in its order.
+// send sends lanes of requests, each in its order.
 func (r *run) send(lanes [][]pair) {
 	next := make(chan []pair)
 	var wg sync.WaitGroup
@@ -256,19 +260,19 @@ func (r *run) one(p pair) {
 	found := r.compare(p.ours, a, b)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if took(a) && took(b) && slices.ContainsFunc(r.found, func(d difference) bool {
+	if a.status != b.status && took(a) && took(b) && slices.ContainsFunc(r.found, func(d difference) bool {
 		return d.request.seed == p.ours.seed && took(d.a) != took(d.b)
 	}) {
 		// Only one side has taken another change that gives the same entry.
 		found = nil
 	}
-	if r.sent == nil {
-		r.sent, r.agree = make(map[string]int), make(map[string]int)
-	}
 	r.sent[p.ours.kind]++
 	r.found = append(r.found, found...)
-	if a.status == b.status {
+	switch {
+	case a.status == b.status:
 		r.agree[strconv.Itoa(a.status)]++
+	case a.status/100 == b.status/100:
+		r.class++
 	}
 }
 
@@ -495,7 +499,7 @@ func (r *run) report() {
 	for _, n := range r.sent {
 		total += n
 	}
-	r.t.Logf("seed %d: %d requests, %v; the same status: %v", r.seed, total, r.sent, r.agree)
+	r.t.Logf("seed %d: %d requests, %v; the same status: %v; another one of the same class: %d", r.seed, total, r.sent, r.agree, r.class)
 	if total < 10_000 {
 		r.t.Errorf("%d requests, want at least 10,000", total)
 	}
