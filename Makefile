@@ -12,7 +12,7 @@ TAGS  := batched_queue
 FUZZTIME ?= 1m
 SOAK     ?= 30m
 
-.PHONY: run build build-pkcs11 test lint proto-check unit race e2e trace hold bench bench-mysql soak soak-mysql faults faults-mysql faults-replicas faults-reload mutants fuzz short-fuzz proto tools vuln clean
+.PHONY: run build build-pkcs11 test lint proto-check unit race e2e trace hold bench bench-mysql soak soak-mysql faults faults-mysql faults-replicas faults-reload mutants compare-rekor fuzz short-fuzz proto tools vuln clean
 
 ## run: build, and serve with embedded storage and a development issuer
 run: build
@@ -100,6 +100,10 @@ soak:
 ## soak-mysql: the same over MariaDB, and two million entries
 soak-mysql:
 	SOAK_STORAGE=mysql $(MAKE) soak
+
+## compare-rekor: the same requests to this server and to rekor-server (COMPARE_SEED sends others)
+compare-rekor:
+	scripts/compare-with-rekor
 
 ## mutants: seeded faults, each of which a test must notice
 mutants:

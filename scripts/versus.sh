@@ -1,5 +1,5 @@
-# Read by the scripts bench-vs-*, in the root of the module: what the programs of
-# a public implementation need to be measured beside sigstack. The Go toolchain
+# Read by the scripts bench-vs-* and compare-with-*, in the root of the module: what
+# the programs of a public implementation need to run beside sigstack. The Go toolchain
 # builds them, each of a pinned version and as its project builds it, into
 # .tools/versus, which git ignores.
 # shellcheck shell=sh

@@ -201,9 +201,15 @@ func (h *handler) retrieve(w http.ResponseWriter, r *http.Request) error {
 			leaves = append(leaves, id)
 		}
 	}
-	for _, raw := range req.entries {
+	for i, raw := range req.entries {
 		proposed, err := entry.Propose(raw)
+		var schema *entry.SchemaError
 		switch {
+		case errors.As(err, &schema) && (schema.Member == "kind" || schema.Code == entry.CodeType):
+			// Without a kind the body cannot be read.
+			return malformed("entry", err)
+		case errors.As(err, &schema):
+			return badShape(schema.Code, "entries.%d.%s", i, schema.Message)
 		case errors.Is(err, entry.ErrInvalid):
 			return badRequest("%s", err)
 		case err != nil:

@@ -52,16 +52,20 @@ func (h *handler) publicKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	asPEM := accepted(r.Header.Values("Accept"), typePEM)
 	key, err := h.cfg.Log.PublicKey(r.Context(), tree)
 	var wrong *rekor.InputError
 	if errors.As(err, &wrong) {
-		return &problem{status: http.StatusBadRequest, code: http.StatusBadRequest,
-			message: http.StatusText(http.StatusBadRequest), bare: true, media: typePEM}
+		p := &problem{status: http.StatusBadRequest, code: http.StatusBadRequest, message: http.StatusText(http.StatusBadRequest)}
+		if asPEM {
+			p.bare, p.media = true, typePEM
+		}
+		return p
 	}
 	if err != nil {
 		return err
 	}
-	if accepted(r.Header.Values("Accept"), typePEM) {
+	if asPEM {
 		send(w, http.StatusOK, typePEM, key)
 		return nil
 	}

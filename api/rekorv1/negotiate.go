@@ -11,9 +11,14 @@ import (
 )
 
 // negotiate checks the media types of a request: of its body, if it has one,
-// and those that it accepts. Every route reads JSON and produces one type.
+// and else those that it accepts. Every route reads JSON and produces one type. Who
+// posts is answered in it, whatever he accepts (RFC 9110, section 12.4.1): an
+// entry is not refused for how its receipt looks.
 func negotiate(r *http.Request, produces string) error {
-	if r.Method == http.MethodPost && hasBody(r) {
+	if r.Method == http.MethodPost {
+		if !hasBody(r) {
+			return nil
+		}
 		// RFC 9110, section 8.3: without a type, it may be anything.
 		sent := r.Header.Get("Content-Type")
 		if sent == "" {
@@ -23,6 +28,7 @@ func negotiate(r *http.Request, produces string) error {
 			return framework(http.StatusUnsupportedMediaType, http.StatusUnsupportedMediaType,
 				"unsupported media type %q, only [%s] are allowed", cut(sent), typeJSON)
 		}
+		return nil
 	}
 	accepts := r.Header.Values("Accept")
 	if accepted(accepts, produces) || accepted(accepts, typeJSON) {

@@ -22,7 +22,7 @@
 //   - The members of every answer are in alphabetical order. An empty proof is
 //     [], no inactive shards are null, the tree ID is a string, and all other
 //     integers are numbers.
-//   - Answers to GET must not be stored or transformed on the way: a proxy that
+//   - Answers to GET about the log must not be stored or transformed on the way: a proxy that
 //     compresses would also change the ETag.
 //   - Errors are {"code":n,"message":"..."}. Where a request has the wrong
 //     shape the status is 422 and the code says how: 601 type, 602 required,
@@ -245,10 +245,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.methodNotAllowed(w, r, rt.allowed())
 		return
 	}
-	if r.Method == http.MethodGet {
-		neverStore(w.Header())
+	var err error
+	if op.name != "" { // the description is the same for everybody
+		if r.Method == http.MethodGet {
+			neverStore(w.Header())
+		}
+		err = negotiate(r, rt.produces)
 	}
-	err := negotiate(r, rt.produces)
 	if err == nil && strings.Count(r.URL.RawQuery, "&") >= maxParams {
 		err = badRequest("the URL has more than %d parameters", maxParams)
 	}

@@ -695,6 +695,14 @@ func TestInfoProofAndKey(t *testing.T) {
 	if err := json.Unmarshal([]byte(a.body), &text); err != nil || !parseKey(t, []byte(text)).Equal(s.key) || a.header.Get("Content-Type") != typeJSON {
 		t.Errorf("key as JSON: %v: %s", err, a.body)
 	}
+	a = s.do(t, "GET", "/api/v1/log/publicKey?treeID=1", "", "Accept", typeJSON)
+	if a.status != 400 || a.header.Get("Content-Type") != typeJSON || a.body != `{"code":400,"message":"Bad Request"}`+"\n" {
+		t.Errorf("key of another tree as JSON: %d %v %s", a.status, a.header, a.body)
+	}
+	a = s.do(t, "GET", "/swagger.json", "", "Accept", "text/html")
+	if a.status != 200 || a.header.Get("Cache-Control") != "" {
+		t.Errorf("description for a browser: %d %v", a.status, a.header)
+	}
 }
 
 func TestConcurrentDuplicates(t *testing.T) {
@@ -956,9 +964,12 @@ func TestBadInput(t *testing.T) {
 		{"retrieve bad UUID", "POST", retrieve, `{"entryUUIDs":["x"]}`, 422, 605, "entryUUIDs.0 in body " + uuidText, false},
 		{"retrieve null UUID", "POST", retrieve, `{"entryUUIDs":[null]}`, 422, 605, "entryUUIDs.0 in body " + uuidText, false},
 		{"retrieve bad tree", "POST", retrieve, `{"entryUUIDs":["ffffffffffffffff` + uuid[16:] + `"]}`, 400, 400, "invalid entryID ffffffffffffffff" + uuid[16:] + ": ...", true},
-		{"retrieve unknown kind", "POST", retrieve, `{"entries":[{"kind":"nope","apiVersion":"0.0.1","spec":{}}]}`, 422, 422, `invalid kind value: "nope"`, false},
+		{"retrieve unknown kind", "POST", retrieve, `{"entries":[{"kind":"nope","apiVersion":"0.0.1","spec":{}}]}`, 400, 400, `parsing entry body from "" failed, because invalid kind value: "nope"`, false},
+		{"retrieve no kind", "POST", retrieve, `{"entries":[{}]}`, 400, 400, `parsing entry body from "" failed, because kind in body is required`, false},
+		{"retrieve kind of a number", "POST", retrieve, `{"entries":[{"kind":1}]}`, 400, 400, `parsing entry body from "" failed, because ...`, false},
+		{"retrieve no version", "POST", retrieve, `{"entries":[{"kind":"dsse","spec":{}}]}`, 422, 602, `entries.0.apiVersion in body is required`, false},
 		{"retrieve bad proposal", "POST", retrieve, `{"entries":[{"kind":"hashedrekord","apiVersion":"0.0.1","spec":{}}]}`, 400, 400, "...", true},
-		{"retrieve null proposal", "POST", retrieve, `{"entries":[null]}`, 422, 602, "kind in body is required", false},
+		{"retrieve null proposal", "POST", retrieve, `{"entries":[null]}`, 400, 400, `parsing entry body from "" failed, because kind in body is required`, false},
 
 		{"search without body", "POST", index, "", 422, 602, "query in body is required", false},
 		{"search malformed", "POST", index, `{"email"`, 400, 400, `parsing query body from "" failed, because ...`, false},
@@ -1054,6 +1065,7 @@ func TestNegotiation(t *testing.T) {
 		{"accept html", "GET", "/api/v1/log", "", []string{"Accept", "text/html"}, 406, "unsupported media type requested, only [application/json] are available"},
 		{"accept nothing", "GET", "/api/v1/log", "", []string{"Accept", "application/json;q=0"}, 406, "unsupported media type requested, only [application/json] are available"},
 		{"accept html for the key", "GET", "/api/v1/log/publicKey", "", []string{"Accept", "text/html"}, 406, "unsupported media type requested, only [application/x-pem-file] are available"},
+		{"accept html for a search", "POST", "/api/v1/index/retrieve", "{}", []string{"Accept", "text/html", "Content-Type", typeJSON}, 200, ""},
 		{"accept of a browser", "GET", "/api/v1/log", "", []string{"Accept", "text/html,application/xml;q=0.9,*/*;q=0.8"}, 200, ""},
 		{"accept application", "GET", "/api/v1/log", "", []string{"Accept", "application/*"}, 200, ""},
 		{"accept JSON", "GET", "/api/v1/log", "", []string{"Accept", "Application/JSON; charset=utf-8"}, 200, ""},

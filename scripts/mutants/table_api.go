@@ -168,6 +168,12 @@ func apiMutants() []mutant {
 			{"api/rekorv1/negotiate.go", "	if r.ContentLength > limit {", "	if false {"},
 			{"api/rekorv1/negotiate.go", "b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))", "b.ReadFrom(r.Body)"},
 		}, rekor},
+		{"api/rekorv1/post-refused-for-accept", "an entry is refused for the media types that its sender accepts", []edit{
+			{"api/rekorv1/negotiate.go", "		return nil\n	}\n	accepts :=", "	}\n	accepts :="},
+		}, []tests{{pkg: "./api/rekorv1", run: "TestNegotiation"}}},
+		{"api/rekorv1/unreadable-proposal-is-shape", "a retrieval that cannot be read because a proposal has no kind is answered as one of a wrong shape", []edit{
+			{entries, "			return malformed(\"entry\", err)\n", "			return err\n"},
+		}, []tests{{pkg: "./api/rekorv1", run: "TestBadInput"}}},
 		{"api/rekorv1/etag-quoted", "the ETag of a new entry has quotes", []edit{
 			{entries, "header.Set(\"ETag\", e.UUID)", "header.Set(\"ETag\", `\"`+e.UUID+`\"`)"},
 		}, rekor},

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sigstack/sigstack/test/mutate"
 )
 
 // A seed is a valid document, where it goes, and the rule that says what each
@@ -16,14 +18,14 @@ type seed struct {
 	body    []byte
 	request func(body []byte) request
 	ok      int // the status of the document itself when it comes again
-	verdict func(m mutation) int
+	verdict func(m mutate.Mutation) int
 }
 
 // mutatedDocuments sends every change to every seed.
 func (s *suite) mutatedDocuments(t *testing.T) {
 	total, classes := 0, make(map[int]int)
 	for _, seed := range s.seeds() {
-		seed.body = parseJSON(seed.body).bytes() // as mutations writes it
+		seed.body = mutate.Parse(seed.body).Bytes() // as mutate.Document writes it
 		uuid := ""
 		if a := s.send(seed.request(seed.body)); a.status/100 != 2 && a.status != http.StatusConflict {
 			t.Errorf("%s: the seed gets %d %s", seed.name, a.status, clip(string(a.body)))
@@ -34,26 +36,26 @@ func (s *suite) mutatedDocuments(t *testing.T) {
 		if a := s.send(seed.request(seed.body)); a.status != seed.ok {
 			t.Errorf("%s: the seed gets %d when it comes again, want %d", seed.name, a.status, seed.ok)
 		}
-		var all []mutation
+		var all []mutate.Mutation
 		// Two changes may give one document, and then one entry.
 		sent := map[string]bool{string(seed.body): true}
-		mutations(seed.body, func(m mutation) {
-			if !sent[string(m.body)] {
-				sent[string(m.body)] = true
+		mutate.Document(seed.body, func(m mutate.Mutation) {
+			if !sent[string(m.Body)] {
+				sent[string(m.Body)] = true
 				all = append(all, m)
 			}
 		})
 		each(len(all), func(i int) {
 			m := all[i]
 			want := seed.verdict(m)
-			a := s.send(seed.request(m.body))
+			a := s.send(seed.request(m.Body))
 			if a.status != want {
-				s.fault("%s: %s, %s, %q: %d, want %d\n%s\n%s", seed.name, m.path, m.class, m.op, a.status, want, clip(string(a.body)), clip(string(m.body)))
+				s.fault("%s: %s, %s, %q: %d, want %d\n%s\n%s", seed.name, m.Path, m.Class, m.Op, a.status, want, clip(string(a.body)), clip(string(m.Body)))
 			}
 			// Nothing but what was verified reaches the log: a harmless change
 			// is the same entry.
 			if a.status == http.StatusConflict && !strings.HasSuffix(a.header.Get("Location"), "/"+uuid) {
-				s.fault("%s: %s, %s, %q: is taken for %s, not for the seed %s", seed.name, m.path, m.class, m.op, a.header.Get("Location"), uuid)
+				s.fault("%s: %s, %s, %q: is taken for %s, not for the seed %s", seed.name, m.Path, m.Class, m.Op, a.header.Get("Location"), uuid)
 			}
 		})
 		total += len(all)
@@ -69,49 +71,49 @@ func (s *suite) mutatedDocuments(t *testing.T) {
 
 func (s *suite) seeds() []seed {
 	var seeds []seed
-	entrySeed := func(name string, body []byte, verdict func(mutation) int) {
+	entrySeed := func(name string, body []byte, verdict func(mutate.Mutation) int) {
 		seeds = append(seeds, seed{name, body, func(b []byte) request { return postJSON(pathEntry, b) }, http.StatusConflict, verdict})
 	}
 	for _, name := range []string{
 		"hashedrekord-p256", "hashedrekord-p384-sha384", "hashedrekord-p521-sha512", "hashedrekord-ed25519ph-sha512",
 		"hashedrekord-rsa2048-pkcs1-sha256", "hashedrekord-cert-sans", "hashedrekord-certchain",
 	} {
-		entrySeed(name, s.keys.vectors[name], func(m mutation) int {
+		entrySeed(name, s.keys.vectors[name], func(m mutate.Mutation) int {
 			switch {
-			case m.path == "spec.data.hash.value" && m.class == textClass && strings.EqualFold(m.text, m.was):
+			case m.Path == "spec.data.hash.value" && m.Class == mutate.Text && strings.EqualFold(m.Says, m.Was):
 				return http.StatusCreated // the case of the digits is kept, as Rekor keeps it
-			case m.path == "spec.signature.publicKey.content" && m.op == "twice" && name == "hashedrekord-cert-sans":
+			case m.Path == "spec.signature.publicKey.content" && m.Op == "twice" && name == "hashedrekord-cert-sans":
 				return http.StatusCreated // it has signed itself: a chain of two
 			}
 			return entryVerdict(nil)(m)
 		})
 	}
 	for _, name := range []string{"rekord-x509-p256", "rekord-pgp", "rekord-minisign", "rekord-ssh"} {
-		entrySeed(name, s.keys.vectors[name], func(m mutation) int {
-			key, sig := m.path == "spec.signature.publicKey.content", m.path == "spec.signature.content"
+		entrySeed(name, s.keys.vectors[name], func(m mutate.Mutation) int {
+			key, sig := m.Path == "spec.signature.publicKey.content", m.Path == "spec.signature.content"
 			switch {
-			case name == "rekord-minisign" && (key || sig) && m.op == "one letter":
+			case name == "rekord-minisign" && (key || sig) && m.Op == "one letter":
 				return http.StatusConflict // a letter of the comment, which is dropped
-			case name == "rekord-ssh" && (key || sig) && (m.op == "twice" || m.op == "long"):
+			case name == "rekord-ssh" && (key || sig) && (m.Op == "twice" || m.Op == "long"):
 				return http.StatusConflict // only the first key and the first block are read, and stored
 			}
 			return entryVerdict([]string{"spec.data.hash"})(m)
 		})
 	}
 	for _, name := range []string{"alpine", "helm", "rpm"} {
-		entrySeed(name, s.keys.vectors[name], func(m mutation) int {
+		entrySeed(name, s.keys.vectors[name], func(m mutate.Mutation) int {
 			switch {
-			case m.path == "spec.package.content" && m.op == "one letter":
+			case m.Path == "spec.package.content" && m.Op == "one letter":
 				return http.StatusCreated // of the header of gzip, or of the lead, which no signature covers: another hash
-			case m.path == "spec.chart.provenance.content" && (m.op == "twice" || m.op == "long"):
+			case m.Path == "spec.chart.provenance.content" && (m.Op == "twice" || m.Op == "long"):
 				return http.StatusConflict // only the first signed message is read
 			}
 			return entryVerdict(nil)(m)
 		})
 	}
 	for _, name := range []string{"rfc3161", "jar", "tuf-base64"} {
-		entrySeed(name, s.keys.vectors[name], func(m mutation) int {
-			if name == "jar" && m.path == "spec.archive.content" && (m.op == "one letter" || m.op == "twice" || m.op == "long") {
+		entrySeed(name, s.keys.vectors[name], func(m mutate.Mutation) int {
+			if name == "jar" && m.Path == "spec.archive.content" && (m.Op == "one letter" || m.Op == "twice" || m.Op == "long") {
 				return http.StatusCreated // another archive with the same files: their signature covers no more
 			}
 			return entryVerdict(nil)(m)
@@ -120,8 +122,8 @@ func (s *suite) seeds() []seed {
 	both := marshal(envelope("application/vnd.in-toto+json", []byte(`{"subject":[{"digest":{"sha256":"aa"}}]}`), s.keys.p256, s.keys.p384))
 	s.keys.vectors["dsse-two-keys"] = dsse(both, publicPEM(s.keys.p256), publicPEM(s.keys.p384))
 	for _, name := range []string{"dsse-p256", "dsse-two-sigs", "dsse-two-keys"} {
-		entrySeed(name, s.keys.vectors[name], func(m mutation) int {
-			if name == "dsse-two-sigs" && m.path == "spec.proposedContent.verifiers.1" && m.op == "twice" {
+		entrySeed(name, s.keys.vectors[name], func(m mutate.Mutation) int {
+			if name == "dsse-two-sigs" && m.Path == "spec.proposedContent.verifiers.1" && m.Op == "twice" {
 				return http.StatusCreated // a certificate that has signed itself
 			}
 			return entryVerdict(nil)(m)
@@ -136,20 +138,20 @@ func (s *suite) seeds() []seed {
 	}
 
 	one := envelope("application/vnd.in-toto+json", []byte(`{"subject":[{"digest":{"sha256":"aa"}}]}`), s.keys.p256)
-	entrySeed("intoto 0.0.1", inToto001(marshal(one), publicPEM(s.keys.p256)), func(m mutation) int {
+	entrySeed("intoto 0.0.1", inToto001(marshal(one), publicPEM(s.keys.p256)), func(m mutate.Mutation) int {
 		switch {
-		case m.path == "spec.content.envelope" && m.class == textClass && (strings.HasPrefix(m.op, "space ") || m.op == "newline behind"):
+		case m.Path == "spec.content.envelope" && m.Class == mutate.Text && (strings.HasPrefix(m.Op, "space ") || m.Op == "newline behind"):
 			return http.StatusCreated // white space around JSON, and another envelope hash
 		}
 		return entryVerdict(nil)(m)
 	})
-	entrySeed("intoto 0.0.2", inToto002(one, publicPEM(s.keys.p256)), func(m mutation) int {
+	entrySeed("intoto 0.0.2", inToto002(one, publicPEM(s.keys.p256)), func(m mutate.Mutation) int {
 		switch {
-		case m.path == "spec.content.hash.value" && m.class == textClass && strings.EqualFold(m.text, m.was):
+		case m.Path == "spec.content.hash.value" && m.Class == mutate.Text && strings.EqualFold(m.Says, m.Was):
 			return http.StatusCreated // the case of the digits is kept, as Rekor keeps it
-		case m.path == "spec.content.envelope.signatures" && m.class == countClass && m.op == "twice":
+		case m.Path == "spec.content.envelope.signatures" && m.Class == mutate.Count && m.Op == "twice":
 			return http.StatusCreated // what was sent is stored, in its order
-		case m.class == countClass:
+		case m.Class == mutate.Count:
 			return http.StatusBadRequest
 		}
 		return entryVerdict(nil)(m)
@@ -178,10 +180,10 @@ func (s *suite) seeds() []seed {
 		}), func(b []byte) request { return postJSON(pathEntry+"/retrieve", b) }, 200, retrieveVerdict},
 		seed{"add-chain", chainBody(s.ca.issue(nil), s.ca.chain[0], s.ca.chain[1]), func(b []byte) request {
 			return postJSON("/ct/v1/add-chain", b)
-		}, 200, func(m mutation) int { return chainVerdict(false, m) }},
+		}, 200, func(m mutate.Mutation) int { return chainVerdict(false, m) }},
 		seed{"add-pre-chain", chainBody(s.precert(), s.ca.chain[0], s.ca.chain[1]), func(b []byte) request {
 			return postJSON("/ct/v1/add-pre-chain", b)
-		}, 200, func(m mutation) int { return chainVerdict(true, m) }},
+		}, 200, func(m mutate.Mutation) int { return chainVerdict(true, m) }},
 	)
 	return seeds
 }
@@ -189,55 +191,55 @@ func (s *suite) seeds() []seed {
 // entryVerdict is for proposed entries. kind, apiVersion and spec are of the
 // outer shape, where trouble is 422; everything below is 400. A member that is
 // not known changes nothing.
-func entryVerdict(optional []string) func(m mutation) int {
+func entryVerdict(optional []string) func(m mutate.Mutation) int {
 	const same, bad, shape = http.StatusConflict, http.StatusBadRequest, http.StatusUnprocessableEntity
-	return func(m mutation) int {
-		outer := m.path == "kind" || m.path == "apiVersion" || m.path == "spec"
-		switch m.class {
-		case sameClass, extraClass:
+	return func(m mutate.Mutation) int {
+		outer := m.Path == "kind" || m.Path == "apiVersion" || m.Path == "spec"
+		switch m.Class {
+		case mutate.Same, mutate.Extra:
 			return same
-		case dupClass, caseClass:
+		case mutate.Dup, mutate.Case:
 			return bad
-		case wholeClass:
-			switch m.op {
+		case mutate.Whole:
+			switch m.Op {
 			case "empty", "blank", "null", "object":
 				return shape
 			case "deepest":
 				return same
 			}
 			return bad
-		case absentClass, nullClass:
+		case mutate.Absent, mutate.Null:
 			switch {
 			case outer:
 				return shape
-			case slices.Contains(optional, m.path):
+			case slices.Contains(optional, m.Path):
 				return same
-			case m.path == "spec.proposedContent.verifiers.1" && m.class == absentClass:
+			case m.Path == "spec.proposedContent.verifiers.1" && m.Class == mutate.Absent:
 				return bad // two signatures, one verifier
 			}
 			return bad
-		case countClass: // of verifiers
-			if m.op == "twice" {
+		case mutate.Count: // of verifiers
+			if m.Op == "twice" {
 				return same // what comes after all signatures are covered is not looked at
 			}
 			return bad
-		case textClass:
+		case mutate.Text:
 			switch {
-			case notJSON(m.op) || notUTF8(m.op):
+			case mutate.NotJSON(m.Op) || mutate.NotUTF8(m.Op):
 				return bad
-			case m.path == "kind" || m.path == "apiVersion":
+			case m.Path == "kind" || m.Path == "apiVersion":
 				return shape
-			case m.path == "spec.proposedContent.envelope" && strings.HasPrefix(m.op, "space ") || m.path == "spec.proposedContent.envelope" && m.op == "newline behind":
+			case m.Path == "spec.proposedContent.envelope" && strings.HasPrefix(m.Op, "space ") || m.Path == "spec.proposedContent.envelope" && m.Op == "newline behind":
 				return http.StatusCreated // white space around JSON, and another envelope hash
 			}
 			return bad
-		case typeClass, nestClass:
-			if m.path == "kind" || m.path == "apiVersion" {
+		case mutate.Type, mutate.Nest:
+			if m.Path == "kind" || m.Path == "apiVersion" {
 				return shape
 			}
 			return bad
 		}
-		panic("no verdict for " + m.class)
+		panic("no verdict for " + m.Class)
 	}
 }
 
@@ -254,18 +256,18 @@ func envelopeOf(request []byte) []byte {
 }
 
 func withEnvelope(request, envelope []byte) []byte {
-	root := parseJSON(request)
-	for _, m := range root.members {
-		if m.name != `"spec"` {
+	root := mutate.Parse(request)
+	for _, m := range root.Members {
+		if m.Name != `"spec"` {
 			continue
 		}
-		for _, c := range m.value.members[0].value.members {
-			if c.name == `"envelope"` {
-				c.value.raw = quoteBytes(envelope)
+		for _, c := range m.Value.Members[0].Value.Members {
+			if c.Name == `"envelope"` {
+				c.Value.Raw = quoteBytes(envelope)
 			}
 		}
 	}
-	return root.bytes()
+	return root.Bytes()
 }
 
 // quoteBytes is a JSON string that holds bytes as they are, text or not.
@@ -289,273 +291,274 @@ func quoteBytes(b []byte) string {
 
 // envelopeVerdict is for the envelope of a dsse entry, whose text as a whole is
 // hashed: whatever is accepted is an entry of its own.
-func envelopeVerdict(two bool) func(m mutation) int {
+func envelopeVerdict(two bool) func(m mutate.Mutation) int {
 	const fresh, bad = http.StatusCreated, http.StatusBadRequest
-	return func(m mutation) int {
-		last := m.path[strings.LastIndexByte(m.path, '.')+1:]
-		switch m.class {
-		case sameClass, extraClass:
+	return func(m mutate.Mutation) int {
+		last := m.Path[strings.LastIndexByte(m.Path, '.')+1:]
+		switch m.Class {
+		case mutate.Same, mutate.Extra:
 			return fresh
-		case dupClass, caseClass:
+		case mutate.Dup, mutate.Case:
 			return bad
-		case wholeClass:
-			if m.op == "deepest" {
+		case mutate.Whole:
+			if m.Op == "deepest" {
 				return fresh
 			}
 			return bad
-		case nullClass, absentClass:
-			if last == "keyid" || m.class == absentClass && two && m.path == "signatures.0" {
+		case mutate.Null, mutate.Absent:
+			if last == "keyid" || m.Class == mutate.Absent && two && m.Path == "signatures.0" {
 				// Without the first of two signatures its verifier verifies none,
 				// but the verifiers come first.
 				if last == "keyid" {
 					return fresh
 				}
 			}
-			if m.class == absentClass && two && m.path == "signatures.1" {
+			if m.Class == mutate.Absent && two && m.Path == "signatures.1" {
 				return fresh // the first verifier covers what is left
 			}
 			return bad
-		case countClass:
-			if m.op == "empty" {
+		case mutate.Count:
+			if m.Op == "empty" {
 				return bad
 			}
 			return fresh // the same signature again is one signature
-		case textClass:
-			if last == "keyid" && !notJSON(m.op) && !notUTF8(m.op) {
+		case mutate.Text:
+			if last == "keyid" && !mutate.NotJSON(m.Op) && !mutate.NotUTF8(m.Op) {
 				return fresh // it says nothing that is checked
 			}
-			if m.path == "payload" && m.op == "newline behind" {
+			if m.Path == "payload" && m.Op == "newline behind" {
 				return fresh
 			}
 			return bad
-		case typeClass:
+		case mutate.Type:
 			return bad
-		case nestClass:
+		case mutate.Nest:
 			return bad
 		}
-		panic("no verdict for " + m.class)
+		panic("no verdict for " + m.Class)
 	}
 }
 
 // protoVerdict is for messages in the JSON form of protocol buffers: a null is
 // an absent member, a member has two names, what is unknown is ignored, and
 // what is there twice is refused.
-func protoVerdict(ok int, _ []string) func(m mutation) int {
+func protoVerdict(ok int, _ []string) func(m mutate.Mutation) int {
 	const bad = http.StatusBadRequest
-	return func(m mutation) int {
-		last := m.path[strings.LastIndexByte(m.path, '.')+1:]
+	return func(m mutate.Mutation) int {
+		last := m.Path[strings.LastIndexByte(m.Path, '.')+1:]
 		hint := last == "algorithm" // ignored by the server
-		enum := hint && strings.HasPrefix(m.path, "publicKeyRequest.")
-		binary := last == "proofOfPossession" || last == "certificateSigningRequest" || last == "signedEmailAddress" || m.path == "publicKey.content"
-		switch m.class {
-		case sameClass, extraClass:
+		enum := hint && strings.HasPrefix(m.Path, "publicKeyRequest.")
+		binary := last == "proofOfPossession" || last == "certificateSigningRequest" || last == "signedEmailAddress" || m.Path == "publicKey.content"
+		switch m.Class {
+		case mutate.Same, mutate.Extra:
 			return ok
-		case dupClass:
+		case mutate.Dup:
 			return bad
-		case caseClass:
-			if hint || strings.HasSuffix(m.op, " beside") {
+		case mutate.Case:
+			if hint || strings.HasSuffix(m.Op, " beside") {
 				return ok // a name that nobody knows
 			}
 			return bad
-		case wholeClass:
-			if m.op == "deepest" {
+		case mutate.Whole:
+			if m.Op == "deepest" {
 				return ok
 			}
 			return bad
-		case absentClass, nullClass:
+		case mutate.Absent, mutate.Null:
 			if hint {
 				return ok
 			}
 			return bad
-		case typeClass:
-			if enum && strings.HasPrefix(m.op, "number ") && !slices.Contains([]string{"number 1.5", "number 1e400", "number 18446744073709551616"}, m.op) {
+		case mutate.Type:
+			if enum && strings.HasPrefix(m.Op, "number ") && !slices.Contains([]string{"number 1.5", "number 1e400", "number 18446744073709551616"}, m.Op) {
 				return ok // an open enumeration
 			}
 			return bad
-		case nestClass:
+		case mutate.Nest:
 			return bad
-		case textClass:
+		case mutate.Text:
 			switch {
-			case notJSON(m.op) || notUTF8(m.op):
+			case mutate.NotJSON(m.Op) || mutate.NotUTF8(m.Op):
 				return bad
 			case hint:
 				return ok
-			case binary && m.op == "newline behind" && !strings.HasSuffix(m.was, "="):
+			case binary && m.Op == "newline behind" && !strings.HasSuffix(m.Was, "="):
 				return ok // base64 in lines; with padding the newline is one letter too many
-			case last == "content" && !binary && slices.Contains([]string{"space before", "space behind", "newline behind"}, m.op):
+			case last == "content" && !binary && slices.Contains([]string{"space before", "space behind", "newline behind"}, m.Op):
 				return ok // white space around PEM
 			}
 			return bad
 		}
-		panic("no verdict for " + m.class)
+		panic("no verdict for " + m.Class)
 	}
 }
 
 // searchVerdict is for a search, in which every member is optional.
-func searchVerdict(m mutation) int {
+func searchVerdict(m mutate.Mutation) int {
 	const ok, bad, shape = http.StatusOK, http.StatusBadRequest, http.StatusUnprocessableEntity
-	switch m.class {
-	case sameClass, extraClass:
+	switch m.Class {
+	case mutate.Same, mutate.Extra:
 		return ok
-	case dupClass, caseClass:
+	case mutate.Dup, mutate.Case:
 		return bad
-	case wholeClass:
-		switch m.op {
+	case mutate.Whole:
+		switch m.Op {
 		case "deepest", "object":
 			return ok
 		case "empty", "blank":
 			return shape
 		}
 		return bad
-	case absentClass, nullClass:
-		switch m.path {
+	case mutate.Absent, mutate.Null:
+		switch m.Path {
 		case "publicKey.format":
 			return shape
 		case "publicKey.content":
 			return bad
 		}
 		return ok
-	case typeClass:
-		if m.path == "publicKey" && m.op == "object {}" {
+	case mutate.Type:
+		if m.Path == "publicKey" && m.Op == "object {}" {
 			return shape
 		}
 		return bad
-	case nestClass:
-		if m.path == "publicKey" && m.op == "object" {
+	case mutate.Nest:
+		if m.Path == "publicKey" && m.Op == "object" {
 			return shape // an object without a format
 		}
 		return bad
-	case textClass:
-		if notJSON(m.op) || notUTF8(m.op) {
+	case mutate.Text:
+		if mutate.NotJSON(m.Op) || mutate.NotUTF8(m.Op) {
 			return bad
 		}
-		switch m.path {
+		switch m.Path {
 		case "email":
-			switch m.op {
+			switch m.Op {
 			case "space before", "space behind", "upper", "empty", "one letter", "half": // dev@exa
 				return ok
 			}
 			return shape
 		case "hash", "operator":
-			if m.op == "empty" || m.op == "one letter" && m.path == "hash" { // another digit
+			if m.Op == "empty" || m.Op == "one letter" && m.Path == "hash" { // another digit
 				return ok
 			}
 			return shape
 		case "subject":
-			if m.op == "long" {
+			if m.Op == "long" {
 				return shape
 			}
 			return ok
 		case "publicKey.format":
 			return shape
 		}
-		if m.op == "newline behind" {
+		if m.Op == "newline behind" {
 			return ok // base64 in lines
 		}
 		return bad
 	}
-	panic("no verdict for " + m.class)
+	panic("no verdict for " + m.Class)
 }
 
 // retrieveVerdict is for a request for entries.
-func retrieveVerdict(m mutation) int {
+func retrieveVerdict(m mutate.Mutation) int {
 	const ok, bad, shape = http.StatusOK, http.StatusBadRequest, http.StatusUnprocessableEntity
-	list, rest, inner := strings.Cut(m.path, ".")
+	list, rest, inner := strings.Cut(m.Path, ".")
 	_, rest, deeper := strings.Cut(rest, ".")
 	if list == "entries" && deeper {
 		// Inside of a proposal: as if it were added, but nothing is stored.
-		if m.path = rest; m.path == "spec.data.hash.value" && strings.EqualFold(m.text, m.was) && m.class == textClass {
+		if m.Path = rest; m.Path == "spec.data.hash.value" && strings.EqualFold(m.Says, m.Was) && m.Class == mutate.Text {
 			return ok
 		}
-		if v := entryVerdict(nil)(m); v != http.StatusConflict {
+		switch v := entryVerdict(nil)(m); {
+		case v == http.StatusConflict:
+			return ok
+		case v == shape && (m.Path == "kind" || m.Class == mutate.Type || m.Class == mutate.Nest):
+			return bad // without a kind the body cannot be read
+		default:
 			return v
 		}
-		return ok
 	}
-	switch m.class {
-	case sameClass, extraClass:
+	switch m.Class {
+	case mutate.Same, mutate.Extra:
 		return ok
-	case dupClass, caseClass:
-		if m.op == "empty before" && !inner {
+	case mutate.Dup, mutate.Case:
+		if m.Op == "empty before" && !inner {
 			return shape // the first of the two is read first, and is empty
 		}
 		return bad
-	case wholeClass:
-		switch m.op {
+	case mutate.Whole:
+		switch m.Op {
 		case "deepest", "object":
 			return ok
 		case "empty", "blank":
 			return shape
 		}
 		return bad
-	case countClass:
-		if m.op == "twice" {
+	case mutate.Count:
+		if m.Op == "twice" {
 			return ok
 		}
 		return shape
-	case absentClass:
+	case mutate.Absent:
 		if inner {
 			return shape // the list is empty then
 		}
 		return ok
-	case nullClass:
-		if !inner {
+	case mutate.Null:
+		switch {
+		case !inner:
 			return ok
+		case list == "entries":
+			return bad // a proposal without a kind
 		}
-		return shape // no proposal, no UUID, no index
-	case typeClass:
-		if list == "logIndexes" && inner && m.op == "number -1" {
+		return shape // no UUID, no index
+	case mutate.Type:
+		if list == "logIndexes" && inner && m.Op == "number -1" {
 			return shape
 		}
 		if !inner {
 			switch {
-			case !strings.HasPrefix(m.op, "array"):
+			case !strings.HasPrefix(m.Op, "array"):
 				return bad
 			}
 		}
-		if list == "entries" && inner {
-			return bad
-		}
 		return bad
-	case nestClass:
-		if list == "entries" && inner && m.op == "object" {
-			return shape // an entry without a kind
-		}
+	case mutate.Nest:
 		return bad
-	case textClass:
+	case mutate.Text:
 		switch {
-		case notJSON(m.op):
+		case mutate.NotJSON(m.Op):
 			return bad
-		case notUTF8(m.op):
+		case mutate.NotUTF8(m.Op):
 			return bad
-		case m.op == "upper", m.op == "one letter": // other digits
+		case m.Op == "upper", m.Op == "one letter": // other digits
 			return ok
 		}
 		return shape
 	}
-	panic("no verdict for " + m.class)
+	panic("no verdict for " + m.Class)
 }
 
 // chainVerdict is for add-chain and add-pre-chain with three certificates, of
 // which the last is the root, which may be left out.
-func chainVerdict(pre bool, m mutation) int {
+func chainVerdict(pre bool, m mutate.Mutation) int {
 	const ok, bad = http.StatusOK, http.StatusBadRequest
-	switch m.class {
-	case sameClass, extraClass:
+	switch m.Class {
+	case mutate.Same, mutate.Extra:
 		return ok
-	case wholeClass:
-		if m.op == "deepest" {
+	case mutate.Whole:
+		if m.Op == "deepest" {
 			return ok
 		}
 		return bad
-	case absentClass:
+	case mutate.Absent:
 		// The root may be left out, and without the first certificate it is the
 		// chain of the second, which is no precertificate.
-		if m.path == "chain.2" || m.path == "chain.0" && !pre {
+		if m.Path == "chain.2" || m.Path == "chain.0" && !pre {
 			return ok
 		}
-	case textClass:
-		if m.op == "newline behind" {
+	case mutate.Text:
+		if m.Op == "newline behind" {
 			return ok // base64 in lines
 		}
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/sigstack/sigstack/proto/fulcio/v1beta"
 	fulciov2 "github.com/sigstack/sigstack/proto/fulcio/v2"
+
+	"github.com/sigstack/sigstack/test/mutate"
 )
 
 // A paramSeed is a valid list of parameters, where it goes, and the verdict of
@@ -23,7 +25,7 @@ type paramSeed struct {
 	name    string
 	params  []string // name=value, not encoded
 	request func(query string) request
-	verdict func(name string, c class, op string) int
+	verdict func(name string, c mutate.Class, op string) int
 }
 
 // paramOps are other values for a parameter, as they stand in a query.
@@ -49,7 +51,7 @@ func (s *suite) mutatedParameters(t *testing.T) {
 			}
 			return strings.Join(out, "&")
 		}
-		check := func(name string, c class, op, query string) {
+		check := func(name string, c mutate.Class, op, query string) {
 			total++
 			want := seed.verdict(name, c, op)
 			r := seed.request(query)
@@ -57,10 +59,10 @@ func (s *suite) mutatedParameters(t *testing.T) {
 				s.fault("%s: %s, %s, %q: %d, want %d\n%s\n%s", seed.name, name, c, op, a.status, want, clip(query), clip(string(a.body)))
 			}
 		}
-		check("", sameClass, "the seed", encode(seed.params))
-		check("", extraClass, "unknown", encode(seed.params)+"&unknown=1")
-		check("", extraClass, "and signs", encode(seed.params)+strings.Repeat("&", 20))
-		check("", countClass, "many", encode(seed.params)+strings.Repeat("&a=b", 65))
+		check("", mutate.Same, "the seed", encode(seed.params))
+		check("", mutate.Extra, "unknown", encode(seed.params)+"&unknown=1")
+		check("", mutate.Extra, "and signs", encode(seed.params)+strings.Repeat("&", 20))
+		check("", mutate.Count, "many", encode(seed.params)+strings.Repeat("&a=b", 65))
 		for i, p := range seed.params {
 			name, value, _ := strings.Cut(p, "=")
 			rest := slices.Concat(seed.params[:i:i], seed.params[i+1:])
@@ -70,13 +72,13 @@ func (s *suite) mutatedParameters(t *testing.T) {
 				}
 				return encode(rest) + "&" + pair
 			}
-			check(name, absentClass, "deleted", encode(rest))
-			check(name, caseClass, "upper", with(strings.ToUpper(name)+"="+url.QueryEscape(value)))
-			check(name, dupClass, "same", encode(append(seed.params, p)))
-			check(name, dupClass, "empty first", with(name+"=&"+name+"="+url.QueryEscape(value)))
-			check(name, sameClass, "escaped name", with("%"+fmt.Sprintf("%02x", name[0])+name[1:]+"="+url.QueryEscape(value)))
+			check(name, mutate.Absent, "deleted", encode(rest))
+			check(name, mutate.Case, "upper", with(strings.ToUpper(name)+"="+url.QueryEscape(value)))
+			check(name, mutate.Dup, "same", encode(append(seed.params, p)))
+			check(name, mutate.Dup, "empty first", with(name+"=&"+name+"="+url.QueryEscape(value)))
+			check(name, mutate.Same, "escaped name", with("%"+fmt.Sprintf("%02x", name[0])+name[1:]+"="+url.QueryEscape(value)))
 			for op, v := range paramOps(value) {
-				check(name, textClass, op, with(name+"="+v))
+				check(name, mutate.Text, op, with(name+"="+v))
 			}
 		}
 	}
@@ -105,24 +107,24 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 		}
 		return n.bad
 	}
-	entry := paramSeed{"entry by index", []string{"logIndex=1"}, query("/api/v1/log/entries"), func(_ string, c class, op string) int {
+	entry := paramSeed{"entry by index", []string{"logIndex=1"}, query("/api/v1/log/entries"), func(_ string, c mutate.Class, op string) int {
 		switch c {
-		case absentClass, caseClass:
+		case mutate.Absent, mutate.Case:
 			return 422
-		case textClass:
+		case mutate.Text:
 			if v := rekorNumber(numbers{422, 422, 404}, op); v != 0 {
 				return v
 			}
 		}
 		return 200
 	}}
-	consistency := paramSeed{"consistency", []string{"firstSize=1", "lastSize=2"}, query("/api/v1/log/proof"), func(name string, c class, op string) int {
+	consistency := paramSeed{"consistency", []string{"firstSize=1", "lastSize=2"}, query("/api/v1/log/proof"), func(name string, c mutate.Class, op string) int {
 		switch c {
-		case absentClass, caseClass:
+		case mutate.Absent, mutate.Case:
 			if name == "lastSize" {
 				return 422
 			}
-		case textClass:
+		case mutate.Text:
 			n := numbers{422, 422, 400}
 			if name == "firstSize" {
 				n.absent = 200
@@ -134,8 +136,8 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 		}
 		return 200
 	}}
-	publicKey := paramSeed{"public key", []string{"treeID=" + s.treeID(t)}, query("/api/v1/log/publicKey"), func(_ string, c class, op string) int {
-		if c != textClass {
+	publicKey := paramSeed{"public key", []string{"treeID=" + s.treeID(t)}, query("/api/v1/log/publicKey"), func(_ string, c mutate.Class, op string) int {
+		if c != mutate.Text {
 			return 200
 		}
 		switch op {
@@ -147,15 +149,15 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 		return 422
 	}}
 	ct := func(path string, good map[string][]string, params ...string) paramSeed {
-		return paramSeed{path, params, query("/ct/v1/" + path), func(name string, c class, op string) int {
+		return paramSeed{path, params, query("/ct/v1/" + path), func(name string, c mutate.Class, op string) int {
 			switch c {
-			case absentClass, caseClass:
+			case mutate.Absent, mutate.Case:
 				return 400
-			case dupClass:
+			case mutate.Dup:
 				if op != "same" {
 					return 400
 				}
-			case textClass:
+			case mutate.Text:
 				if slices.Contains(good[name], op) {
 					return 200
 				}
@@ -166,11 +168,11 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 	}
 	byHash := ct("get-proof-by-hash", map[string][]string{}, "hash="+s.leafHash(t), "tree_size=2")
 	inner := byHash.verdict
-	byHash.verdict = func(name string, c class, op string) int {
-		if name == "tree_size" && c == textClass && op == "leading zero" {
+	byHash.verdict = func(name string, c mutate.Class, op string) int {
+		if name == "tree_size" && c == mutate.Text && op == "leading zero" {
 			return 200 // the leaf is the first one
 		}
-		if name == "tree_size" && c == textClass && op == "2^63-1" {
+		if name == "tree_size" && c == mutate.Text && op == "2^63-1" {
 			return 404
 		}
 		return inner(name, c, op)
@@ -178,15 +180,15 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 
 	mintSeed := paramSeed{"mint", []string{"email=dev@example.com", "audience=sigstore"}, func(q string) request {
 		return form("/oidc/mint", q).with("X-Sigstack-Dev", "1")
-	}, func(name string, c class, op string) int {
+	}, func(name string, c mutate.Class, op string) int {
 		switch c {
-		case dupClass, countClass:
+		case mutate.Dup, mutate.Count:
 			return 400
-		case absentClass, caseClass:
+		case mutate.Absent, mutate.Case:
 			if name == "email" {
 				return 400
 			}
-		case textClass:
+		case mutate.Text:
 			switch {
 			case name == "email":
 				return 400
@@ -197,18 +199,18 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 		return 200
 	}}
 	device := paramSeed{"device code", []string{"client_id=sigstore", "scope=openid email", "nonce=n", "code_challenge=" + strings.Repeat("A", 43), "code_challenge_method=S256"},
-		formTo("/oidc/device/code"), func(name string, c class, op string) int {
+		formTo("/oidc/device/code"), func(name string, c mutate.Class, op string) int {
 			switch c {
-			case dupClass, countClass:
+			case mutate.Dup, mutate.Count:
 				return 400
-			case absentClass, caseClass:
+			case mutate.Absent, mutate.Case:
 				switch name {
 				case "client_id":
 					return 401
 				case "code_challenge", "code_challenge_method":
 					return 400
 				}
-			case textClass:
+			case mutate.Text:
 				switch {
 				case op == "bad escape" || op == "semicolon" || op == "bad byte":
 					return 400
@@ -224,30 +226,30 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 			return 200
 		}}
 	tokenSeed := paramSeed{"token", []string{"grant_type=authorization_code", "code=" + strings.Repeat("A", 43), "redirect_uri=http://localhost/cb", "client_id=sigstore", "code_verifier=" + strings.Repeat("v", 43)},
-		formTo("/oidc/token"), func(name string, c class, op string) int {
-			if name == "client_id" && (c == absentClass || c == caseClass || c == textClass && op != "bad escape" && op != "semicolon" && op != "bad byte") {
+		formTo("/oidc/token"), func(name string, c mutate.Class, op string) int {
+			if name == "client_id" && (c == mutate.Absent || c == mutate.Case || c == mutate.Text && op != "bad escape" && op != "semicolon" && op != "bad byte") {
 				return 401
 			}
 			return 400 // there is no such code
 		}}
-	approve := paramSeed{"approve a device", []string{"user_code=BCDF-GHJK", "email=dev@example.com", "action=approve"}, formTo("/oidc/device"), func(string, class, string) int { return 400 }}
+	approve := paramSeed{"approve a device", []string{"user_code=BCDF-GHJK", "email=dev@example.com", "action=approve"}, formTo("/oidc/device"), func(string, mutate.Class, string) int { return 400 }}
 	login := paramSeed{"login page", strings.Split(must(url.QueryUnescape(strings.ReplaceAll(authQuery, "+", "%20"))), "&"), query("/oidc/auth"), loginVerdict(200)}
 	submit := paramSeed{"login", append(slices.Clone(login.params), "email=dev@example.com", "action=approve"), formTo("/oidc/auth"), loginVerdict(303)}
 	github := paramSeed{"GitHub token", []string{"repository=acme/widget", "ref=refs/heads/main"}, func(q string) request {
 		return get("/oidc/github/token?"+q).with("Authorization", "bearer any")
-	}, func(name string, c class, op string) int {
+	}, func(name string, c mutate.Class, op string) int {
 		switch c {
-		case sameClass:
+		case mutate.Same:
 			return 200
-		case extraClass:
+		case mutate.Extra:
 			if op == "and signs" {
 				return 200
 			}
-		case absentClass:
+		case mutate.Absent:
 			if name == "ref" {
 				return 200
 			}
-		case textClass:
+		case mutate.Text:
 			if name == "ref" && op == "empty" {
 				return 200
 			}
@@ -257,9 +259,9 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 	uuid := paramSeed{"entry by UUID", []string{"uuid=" + s.stored()}, func(q string) request {
 		_, value, _ := strings.Cut(q, "=")
 		return get(pathEntry + "/" + value)
-	}, func(_ string, c class, op string) int {
+	}, func(_ string, c mutate.Class, op string) int {
 		switch {
-		case c == sameClass, c == caseClass, c == textClass && op == "bad escape":
+		case c == mutate.Same, c == mutate.Case, c == mutate.Text && op == "bad escape":
 			return 200
 		}
 		return 422
@@ -276,20 +278,20 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 
 // loginVerdict is for an authorization request: until client and redirect are
 // known to be good, the answer is a page, and then it goes to the redirect.
-func loginVerdict(ok int) func(string, class, string) int {
-	return func(name string, c class, op string) int {
+func loginVerdict(ok int) func(string, mutate.Class, string) int {
+	return func(name string, c mutate.Class, op string) int {
 		page := name == "client_id" || name == "redirect_uri"
 		switch c {
-		case dupClass, countClass:
+		case mutate.Dup, mutate.Count:
 			return 400
-		case absentClass, caseClass:
+		case mutate.Absent, mutate.Case:
 			switch {
 			case page || name == "email" || name == "action":
 				return 400
 			case name == "response_type" || name == "scope":
 				return 303
 			}
-		case textClass:
+		case mutate.Text:
 			switch {
 			case op == "bad escape" || op == "semicolon" || op == "bad byte":
 				return 400

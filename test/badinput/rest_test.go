@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/sigstack/sigstack/api/fulcio"
+
+	"github.com/sigstack/sigstack/test/mutate"
 )
 
 // paths is B11: on raw connections, because clients clean paths themselves.
@@ -147,8 +149,8 @@ func (s *suite) poison(t *testing.T) {
 	// The canonical body is known: RFC 8785 over what was verified.
 	want := fmt.Sprintf(`{"apiVersion":"0.0.1","kind":"hashedrekord","spec":{"data":{"hash":{"algorithm":"sha256","value":"%s"}},"signature":{"content":"%s","publicKey":{"content":"%s"}}}}`,
 		hexOf(digest), base64Of(sig), base64Of(key))
-	dirty := parseJSON(hashedRekord("sha256", digest, sig, bytes.Join([][]byte{[]byte("Comment of mine\n"), bytes.Replace(key, []byte("KEY-----\n"), []byte("KEY-----\nPoison: yes\n\n"), 1)}, nil)))
-	text := string(dirty.bytes())
+	dirty := mutate.Parse(hashedRekord("sha256", digest, sig, bytes.Join([][]byte{[]byte("Comment of mine\n"), bytes.Replace(key, []byte("KEY-----\n"), []byte("KEY-----\nPoison: yes\n\n"), 1)}, nil)))
+	text := string(dirty.Bytes())
 	text = strings.Replace(text, `"spec":{`, `"poison":"\u202e","attestation":"eA==","spec":{"poison":["x"],`, 1)
 	a := s.expect(http.StatusCreated, "unknown members, a comment, headers in PEM", postJSON(pathEntry, []byte(text)))
 	if got := body(a); got != want {
@@ -195,7 +197,7 @@ func (s *suite) poison(t *testing.T) {
 		if name == "rekord-minisign" {
 			commented = append([]byte("untrusted comment: poison@example.com\n"), keyText[bytes.LastIndexByte(bytes.TrimRight(keyText, "\n"), '\n')+1:]...)
 		}
-		changed := strings.Replace(string(parseJSON(s.keys.vectors[name]).bytes()), base64Of(keyText), base64Of(commented), 1)
+		changed := strings.Replace(string(mutate.Parse(s.keys.vectors[name]).Bytes()), base64Of(keyText), base64Of(commented), 1)
 		s.expect(http.StatusConflict, name+" with another comment", postJSON(pathEntry, []byte(changed)))
 	}
 	for _, term := range []string{"poison@example.com", "root@example.com", "poison"} {

@@ -165,10 +165,10 @@ func fulcioOver(t *testing.T, db *harness.MariaDB, bin string, issuer *catest.Is
 	chainFile := write("chain.pem", chainPEM)
 	rootFile := write("root.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain[1].Raw})))
 
-	p := &programs{t: t, bin: bin}
-	rpc, tree := p.trillian(db.NewDatabase(t))
+	p := harness.NewPrograms(t, bin)
+	rpc, tree := p.Trillian(db.NewDatabase(t))
 	logAddr := harness.FreeAddr(t)
-	p.start("ct_server", "--log_rpc_server="+rpc, "--http_endpoint="+logAddr, "--log_config="+write("ct.cfg", fmt.Sprintf(`config {
+	p.Start("ct_server", "--log_rpc_server="+rpc, "--http_endpoint="+logAddr, "--log_config="+write("ct.cfg", fmt.Sprintf(`config {
 	log_id: %s
 	prefix: "test"
 	roots_pem_file: "%s"
@@ -178,7 +178,7 @@ func fulcioOver(t *testing.T, db *harness.MariaDB, bin string, issuer *catest.Is
 	ext_key_usages: "CodeSigning"
 }
 `, tree, rootFile, escaped(pkcs8(t, log)))))
-	awaitPort(t, logAddr)
+	harness.AwaitPort(t, logAddr)
 
 	addr := harness.FreeAddr(t)
 	_, port, err := net.SplitHostPort(addr)
@@ -192,14 +192,14 @@ func fulcioOver(t *testing.T, db *harness.MariaDB, bin string, issuer *catest.Is
 		}
 		return port
 	}
-	p.start("fulcio", "serve", "--log_type=prod", "--host=127.0.0.1", "--port="+port, "--grpc-host=127.0.0.1", "--grpc-port="+free(),
+	p.Start("fulcio", "serve", "--log_type=prod", "--host=127.0.0.1", "--port="+port, "--grpc-host=127.0.0.1", "--grpc-port="+free(),
 		"--metrics-port="+free(), "--legacy-unix-domain-socket=@sigstack-bench-"+port,
 		"--ca=fileca", "--fileca-cert="+chainFile, "--fileca-key-passwd=none",
 		"--fileca-key="+write("key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8(t, intermediate)}))),
 		"--ct-log-url=http://"+logAddr+"/test", "--ct-log-public-key-path="+write("ctlog.pub", publicPEM(t, log.Public())),
 		"--config-path="+write("config.yaml", issuersConfig(issuer)))
-	awaitPort(t, addr)
-	return stack{addr: addr, cpu: p.cpu, stop: p.stop, check: embedsSCT(&log.PublicKey)}
+	harness.AwaitPort(t, addr)
+	return stack{addr: addr, cpu: p.CPU, stop: p.Stop, check: embedsSCT(&log.PublicKey)}
 }
 
 // escaped writes bytes as the text form of protocol buffers has them.

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -23,27 +22,10 @@ func TestVersusRekor(t *testing.T) {
 	beside(t, length, column{"rekor-server", theirs}, column{"sigstack", ours})
 }
 
-// rekorOver starts the public implementation with the settings that it has by
-// default, and waits until it serves. Its search index is in the same database,
-// which saves it a Redis.
+// rekorOver starts the public implementation.
 func rekorOver(t *testing.T, db *harness.MariaDB, bin string) stack {
-	dsn := db.NewDatabase(t)
-	p := &programs{t: t, bin: bin}
-	rpc, tree := p.trillian(dsn)
-	host, port, err := net.SplitHostPort(rpc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := harness.FreeAddr(t)
-	_, own, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.start("rekor-server", "serve", "--rekor_server.address=127.0.0.1", "--port="+own, "--rekor_server.signer=memory", "--log_type=prod",
-		"--trillian_log_server.address="+host, "--trillian_log_server.port="+port, "--trillian_log_server.tlog_id="+tree,
-		"--search_index.storage_provider=mysql", "--search_index.mysql.dsn="+dsn)
-	awaitPort(t, addr)
-	return stack{addr: addr, cpu: p.cpu, stop: p.stop}
+	p := harness.NewPrograms(t, bin)
+	return stack{addr: p.Rekor(db.NewDatabase(t)), cpu: p.CPU, stop: p.Stop}
 }
 
 // entriesAndReads measures a stack with a Rekor v1 API, and stops it.

@@ -2,12 +2,8 @@ package bench
 
 import (
 	"bytes"
-	"database/sql"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -127,80 +123,6 @@ type figure struct {
 func sigstackWith(t *testing.T, o harness.Options) (*harness.Server, stack) {
 	s := harness.StartWith(t, o)
 	return s, stack{addr: addr(s), cpu: s.CPU, stop: s.Stop}
-}
-
-// programs are the processes of a stack, and ends them together.
-type programs struct {
-	t   *testing.T
-	bin string // where they are
-	all []*harness.Process
-}
-
-func (p *programs) start(name string, args ...string) {
-	p.all = append(p.all, harness.StartProcess(p.t, p.t.TempDir(), nil, filepath.Join(p.bin, name), args...))
-}
-
-func (p *programs) cpu(t testing.TB) (sum time.Duration) {
-	for _, process := range p.all {
-		sum += process.CPU(t)
-	}
-	return sum
-}
-
-func (p *programs) stop() {
-	for _, process := range slices.Backward(p.all) {
-		process.Kill()
-	}
-}
-
-// trillian starts a log server and a log signer with the settings that they have
-// by default, and makes a tree.
-func (p *programs) trillian(dsn string) (rpc, tree string) {
-	loadSchema(p.t, dsn)
-	rpc = harness.FreeAddr(p.t)
-	p.start("trillian_log_server", "--mysql_uri="+dsn, "--rpc_endpoint="+rpc, "--http_endpoint=")
-	p.start("trillian_log_signer", "--mysql_uri="+dsn, "--rpc_endpoint="+harness.FreeAddr(p.t), "--http_endpoint=", "--force_master")
-	awaitPort(p.t, rpc)
-	id, err := exec.Command(filepath.Join(p.bin, "createtree"), "--admin_server="+rpc).Output()
-	if err != nil {
-		p.t.Fatalf("createtree: %v", err)
-	}
-	return rpc, strings.TrimSpace(string(id))
-}
-
-// loadSchema makes Trillian's tables from the file in its module.
-func loadSchema(t *testing.T, dsn string) {
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/trillian").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	schema, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "storage/mysql/schema/storage.sql"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := sql.Open("mysql", dsn+"?multiStatements=true")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Exec(string(schema)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// awaitPort returns when somebody listens.
-func awaitPort(t *testing.T, addr string) {
-	for limit := time.Now().Add(time.Minute); ; {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-			return
-		}
-		if time.Now().After(limit) {
-			t.Fatal(err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
 }
 
 // measure sends requests in a closed loop for about a length of time: as many

@@ -24,6 +24,7 @@
 //   - Evidence.Check compares all of that with the server and its files, and
 //     says which promise was broken (I1 to I11, I14, I15); SameAnswers compares
 //     replicas.
+//   - Programs are the processes of a public implementation, to run beside ours.
 //
 // What the package guarantees:
 //

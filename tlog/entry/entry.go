@@ -87,7 +87,8 @@ func invalid(err error) error { return &invalidError{err} }
 
 // A SchemaError says that the outer shape of a proposal is wrong. HTTP status 422.
 type SchemaError struct {
-	Code    int // 422, or one of the Code constants
+	Code    int    // 422, or one of the Code constants
+	Member  string // kind, apiVersion or spec; "" is the proposal itself
 	Message string
 }
 
@@ -114,7 +115,7 @@ var semver = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-((
 // after the JSON value.
 func Propose(proposed []byte) (*Entry, error) {
 	if len(bytes.TrimSpace(proposed)) == 0 {
-		return nil, &SchemaError{CodeRequired, "proposedEntry in body is required"}
+		return nil, &SchemaError{CodeRequired, "", "proposedEntry in body is required"}
 	}
 	if err := checkJSON(proposed); err != nil {
 		return nil, invalid(fmt.Errorf("proposed entry is not JSON: %w", err))
@@ -190,17 +191,20 @@ func header(v value) (kind, version string, spec value, err error) {
 	if kind, err = outerText("kind", m[0]); err != nil {
 		return "", "", nil, err
 	}
+	if kind == "" {
+		return "", "", nil, required("kind")
+	}
 	if _, ok := kinds[kind]; !ok {
-		return "", "", nil, &SchemaError{CodeKind, fmt.Sprintf("invalid kind value: %q", clip(kind))}
+		return "", "", nil, &SchemaError{CodeKind, "kind", fmt.Sprintf("invalid kind value: %q", clip(kind))}
 	}
 	if version, err = outerText("apiVersion", m[1]); err != nil {
 		return "", "", nil, err
 	}
 	if !semver.MatchString(version) {
-		return "", "", nil, &SchemaError{CodePattern, fmt.Sprintf("apiVersion in body should match '%s'", semver)}
+		return "", "", nil, &SchemaError{CodePattern, "apiVersion", fmt.Sprintf("apiVersion in body should match '%s'", semver)}
 	}
 	if m[2] == nil {
-		return "", "", nil, &SchemaError{CodeRequired, "spec in body is required"}
+		return "", "", nil, required("spec")
 	}
 	if !m[2].isObject() {
 		return "", "", nil, invalid(fmt.Errorf("spec must be a JSON object, not %s", m[2].kind()))
@@ -208,20 +212,23 @@ func header(v value) (kind, version string, spec value, err error) {
 	return kind, version, m[2], nil
 }
 
-// outerText returns a member of the outer object that must be a string and
-// must not be empty.
+// outerText returns a member of the outer object that must be a string.
 func outerText(name string, v value) (string, error) {
-	if v != nil && !v.isString() {
-		return "", &SchemaError{CodeType, fmt.Sprintf("%s in body must be of type string: %q", name, v.kind())}
+	if v == nil {
+		return "", required(name)
+	}
+	if !v.isString() {
+		return "", &SchemaError{CodeType, name, fmt.Sprintf("%s in body must be of type string: %q", name, v.kind())}
 	}
 	s, err := v.text()
 	if err != nil {
 		return "", invalid(fmt.Errorf("%s: %w", name, err))
 	}
-	if s == "" {
-		return "", &SchemaError{CodeRequired, name + " in body is required"}
-	}
 	return s, nil
+}
+
+func required(name string) error {
+	return &SchemaError{CodeRequired, name, name + " in body is required"}
 }
 
 // lookup returns the row of the table. The kind is known already.

@@ -41,6 +41,7 @@ func TestSchema(t *testing.T) {
 		{`{"kind":"` + strings.Repeat("x", 1000) + `"}`, CodeKind, `invalid kind value: "` + strings.Repeat("x", 64) + `..."`},
 		{`{"kind":"dsse"}`, CodeRequired, "apiVersion in body is required"},
 		{`{"kind":"dsse","apiVersion":1}`, CodeType, `apiVersion in body must be of type string: "number"`},
+		{`{"kind":"dsse","apiVersion":""}`, CodePattern, "apiVersion in body should match '" + semver.String() + "'"},
 		{`{"kind":"dsse","apiVersion":"1"}`, CodePattern, "apiVersion in body should match '" + semver.String() + "'"},
 		{`{"kind":"dsse","apiVersion":"01.0.0"}`, CodePattern, "apiVersion in body should match '" + semver.String() + "'"},
 		{`{"kind":"dsse","apiVersion":"0.0.1"}`, CodeRequired, "spec in body is required"},

@@ -1,4 +1,9 @@
-package badinput
+// Package mutate makes every change to a JSON document that a test may want to
+// send: members that are missing, there twice, misspelled, of another type or
+// nested, texts that say something else, and documents that are none.
+//
+//	mutate.Document(valid, func(m mutate.Mutation) { send(m.Body) })
+package mutate
 
 import (
 	"bytes"
@@ -9,22 +14,22 @@ import (
 	"unicode"
 )
 
-// A node is one JSON value whose members keep their order and may be there
+// A Node is one JSON value whose members keep their order and may be there
 // twice.
-type node struct {
-	kind    byte // '{', '[', or 0 for a value that is in raw
-	members []member
-	elems   []*node
-	raw     string
+type Node struct {
+	kind    byte // '{', '[', or 0 for a value that is in Raw
+	Members []Member
+	Elems   []*Node
+	Raw     string
 }
 
-type member struct {
-	name  string // as text of a JSON string, with its quotes
-	value *node
+type Member struct {
+	Name  string // as text of a JSON string, with its quotes
+	Value *Node
 }
 
-// parseJSON reads a document.
-func parseJSON(data []byte) *node {
+// Parse reads a document.
+func Parse(data []byte) *Node {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	n := parseNode(d)
@@ -34,22 +39,22 @@ func parseJSON(data []byte) *node {
 	return n
 }
 
-func parseNode(d *json.Decoder) *node {
+func parseNode(d *json.Decoder) *Node {
 	switch t := must(d.Token()).(type) {
 	case json.Delim:
-		n := &node{kind: byte(t)}
+		n := &Node{kind: byte(t)}
 		for d.More() {
 			if t == '{' {
 				name := string(marshalPlain(must(d.Token())))
-				n.members = append(n.members, member{name, parseNode(d)})
+				n.Members = append(n.Members, Member{name, parseNode(d)})
 			} else {
-				n.elems = append(n.elems, parseNode(d))
+				n.Elems = append(n.Elems, parseNode(d))
 			}
 		}
 		must(d.Token())
 		return n
 	default:
-		return &node{raw: string(marshalPlain(t))}
+		return &Node{Raw: string(marshalPlain(t))}
 	}
 }
 
@@ -64,22 +69,22 @@ func marshalPlain(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-func (n *node) write(b *bytes.Buffer) {
+func (n *Node) write(b *bytes.Buffer) {
 	switch n.kind {
 	case '{':
 		b.WriteByte('{')
-		for i, m := range n.members {
+		for i, m := range n.Members {
 			if i > 0 {
 				b.WriteByte(',')
 			}
-			b.WriteString(m.name)
+			b.WriteString(m.Name)
 			b.WriteByte(':')
-			m.value.write(b)
+			m.Value.write(b)
 		}
 		b.WriteByte('}')
 	case '[':
 		b.WriteByte('[')
-		for i, e := range n.elems {
+		for i, e := range n.Elems {
 			if i > 0 {
 				b.WriteByte(',')
 			}
@@ -87,126 +92,126 @@ func (n *node) write(b *bytes.Buffer) {
 		}
 		b.WriteByte(']')
 	default:
-		b.WriteString(n.raw)
+		b.WriteString(n.Raw)
 	}
 }
 
-func (n *node) bytes() []byte {
+func (n *Node) Bytes() []byte {
 	var b bytes.Buffer
 	n.write(&b)
 	return b.Bytes()
 }
 
 // isString says whether a value is text, and which.
-func (n *node) isString() (string, bool) {
+func (n *Node) isString() (string, bool) {
 	var s string
-	if n.kind != 0 || n.raw == "" || n.raw[0] != '"' || json.Unmarshal([]byte(n.raw), &s) != nil {
+	if n.kind != 0 || n.Raw == "" || n.Raw[0] != '"' || json.Unmarshal([]byte(n.Raw), &s) != nil {
 		return "", false
 	}
 	return s, true
 }
 
-func raw(s string) *node { return &node{raw: s} }
+func raw(s string) *Node { return &Node{Raw: s} }
 
-func arrayOf(n ...*node) *node { return &node{kind: '[', elems: n} }
+func arrayOf(n ...*Node) *Node { return &Node{kind: '[', Elems: n} }
 
-func objectOf(name string, value *node) *node {
-	return &node{kind: '{', members: []member{{name, value}}}
+func objectOf(name string, value *Node) *Node {
+	return &Node{kind: '{', Members: []Member{{name, value}}}
 }
 
-// A mutation is a valid document with one change.
-type mutation struct {
-	path  string // of what was changed, with dots: "spec.data.hash"
-	class class
-	op    string // which of the class
-	body  []byte
+// A Mutation is a valid document with one change.
+type Mutation struct {
+	Path  string // of what was changed, with dots: "spec.data.hash"
+	Class Class
+	Op    string // which of the class
+	Body  []byte
 
-	was, text string // of a textClass: what the string said, and says
+	Was, Says string // of a Text: what the string said, and says
 }
 
 // The classes of changes. A verdict depends on the path and on the class, and
 // for text on the operation.
-type class string
+type Class string
 
 const (
-	absentClass class = "absent" // a member or element is not there, or under another name
-	nullClass   class = "null"
-	dupClass    class = "dup"   // a member is there twice
-	caseClass   class = "case"  // its name is spelled in another case
-	typeClass   class = "type"  // it has another type; op begins with that type
-	nestClass   class = "nest"  // it is wrapped into an array or object; op begins with that type
-	extraClass  class = "extra" // an object has one more member that nobody knows
-	textClass   class = "text"  // a string says something else
-	sameClass   class = "same"  // the same value, spelled differently
-	countClass  class = "count" // an array has more elements
-	wholeClass  class = "whole" // the document as a whole
-	deep              = 200
+	Absent Class = "absent" // a member or element is not there, or under another name
+	Null   Class = "null"
+	Dup    Class = "dup"   // a member is there twice
+	Case   Class = "case"  // its name is spelled in another case
+	Type   Class = "type"  // it has another type; op begins with that type
+	Nest   Class = "nest"  // it is wrapped into an array or object; op begins with that type
+	Extra  Class = "extra" // an object has one more member that nobody knows
+	Text   Class = "text"  // a string says something else
+	Same   Class = "same"  // the same value, spelled differently
+	Count  Class = "count" // an array has more elements
+	Whole  Class = "whole" // the document as a whole
+	deep         = 200
 )
 
-// mutations calls visit with every change to the document. Numbers, strings
+// Document calls visit with every change to the document. Numbers, strings
 // and names are those of the operations below; nothing is random.
-func mutations(document []byte, visit func(mutation)) {
-	root := parseJSON(document)
-	emit := func(path string, c class, op string) {
-		visit(mutation{path: strings.TrimPrefix(path, "."), class: c, op: op, body: root.bytes()})
+func Document(document []byte, visit func(Mutation)) {
+	root := Parse(document)
+	emit := func(path string, c Class, op string) {
+		visit(Mutation{Path: strings.TrimPrefix(path, "."), Class: c, Op: op, Body: root.Bytes()})
 	}
-	var walk func(n *node, path string)
+	var walk func(n *Node, path string)
 	// change visits what can be done to the value at *at.
-	change := func(at **node, path string) {
+	change := func(at **Node, path string) {
 		was := *at
-		put := func(c class, op string, n *node) {
+		put := func(c Class, op string, n *Node) {
 			*at = n
 			emit(path, c, op)
 			*at = was
 		}
-		kindOf := func(n *node) string {
+		kindOf := func(n *Node) string {
 			switch {
 			case n.kind == '{':
 				return "object"
 			case n.kind == '[':
 				return "array"
-			case n.raw[0] == '"':
+			case n.Raw[0] == '"':
 				return "string"
-			case n.raw[0] == 't' || n.raw[0] == 'f':
+			case n.Raw[0] == 't' || n.Raw[0] == 'f':
 				return "boolean"
 			}
 			return "number"
 		}
 		kind := kindOf(was)
-		put(nullClass, "null", raw("null"))
+		put(Null, "null", raw("null"))
 		for _, other := range []string{"0", "1", "-1", "1.5", "1e400", "18446744073709551616", "true", "false", `""`, `"x"`, "{}", "[]", `[""]`, "[null]", `{"":null}`} {
 			n := raw(other)
 			switch other[0] {
 			case '{', '[':
-				n = parseJSON([]byte(other))
+				n = Parse([]byte(other))
 			}
 			if k := kindOf(n); k != kind {
-				put(typeClass, k+" "+other, n)
+				put(Type, k+" "+other, n)
 			}
 		}
-		put(nestClass, "array", arrayOf(was))
-		put(nestClass, "array of two", arrayOf(was, was))
-		put(nestClass, "array in array", arrayOf(arrayOf(was)))
-		put(nestClass, "object", objectOf(`"value"`, was))
-		put(nestClass, "deep array", raw(strings.Repeat("[", deep)+string(was.bytes())+strings.Repeat("]", deep)))
+		put(Nest, "array", arrayOf(was))
+		put(Nest, "array of two", arrayOf(was, was))
+		put(Nest, "array in array", arrayOf(arrayOf(was)))
+		put(Nest, "object", objectOf(`"value"`, was))
+		put(Nest, "deep array", raw(strings.Repeat("[", deep)+string(was.Bytes())+strings.Repeat("]", deep)))
 		if s, ok := was.isString(); ok {
 			for op, text := range changedTexts(s) {
 				*at = raw(text)
 				says, _ := (*at).isString()
-				visit(mutation{strings.TrimPrefix(path, "."), textClass, op, root.bytes(), s, says})
+				visit(Mutation{strings.TrimPrefix(path, "."), Text, op, root.Bytes(), s, says})
 				*at = was
 			}
-			put(sameClass, "escaped", raw(escaped(s)))
+			put(Same, "escaped", raw(escaped(s)))
 		}
 		if was.kind == '[' {
-			put(countClass, "empty", arrayOf())
-			if len(was.elems) > 0 {
-				put(countClass, "twice", arrayOf(append(was.elems[:len(was.elems):len(was.elems)], was.elems...)...))
-				var many []*node
+			put(Count, "empty", arrayOf())
+			if len(was.Elems) > 0 {
+				put(Count, "twice", arrayOf(append(was.Elems[:len(was.Elems):len(was.Elems)], was.Elems...)...))
+				var many []*Node
 				for range 101 {
-					many = append(many, was.elems...)
+					many = append(many, was.Elems...)
 				}
-				put(countClass, "many", arrayOf(many...))
+				put(Count, "many", arrayOf(many...))
 			}
 		}
 		if was.kind == '{' {
@@ -214,81 +219,81 @@ func mutations(document []byte, visit func(mutation)) {
 				"x": `1`, "": `""`, "deep": strings.Repeat("[", deep) + strings.Repeat("]", deep),
 				"__proto__": `{"a":[{}]}`, "url": `"http://127.0.0.1/"`, "\\u0000": `null`,
 			} {
-				was.members = append(was.members, member{`"` + op + `"`, raw(text)})
-				emit(path, extraClass, op)
-				was.members = was.members[:len(was.members)-1]
+				was.Members = append(was.Members, Member{`"` + op + `"`, raw(text)})
+				emit(path, Extra, op)
+				was.Members = was.Members[:len(was.Members)-1]
 			}
 		}
 		walk(was, path)
 	}
-	walk = func(n *node, path string) {
-		for i := range n.members {
+	walk = func(n *Node, path string) {
+		for i := range n.Members {
 			var name string
-			if err := json.Unmarshal([]byte(n.members[i].name), &name); err != nil {
+			if err := json.Unmarshal([]byte(n.Members[i].Name), &name); err != nil {
 				panic(err)
 			}
 			here := path + "." + name
-			was := n.members
-			put := func(c class, op string, members []member) {
-				n.members = members
+			was := n.Members
+			put := func(c Class, op string, members []Member) {
+				n.Members = members
 				emit(here, c, op)
-				n.members = was
+				n.Members = was
 			}
-			rest := append(append([]member{}, was[:i]...), was[i+1:]...)
+			rest := append(append([]Member{}, was[:i]...), was[i+1:]...)
 			m := was[i]
-			renamed := func(to string) []member {
-				out := append([]member{}, was...)
-				out[i].name = string(marshalPlain(to))
+			renamed := func(to string) []Member {
+				out := append([]Member{}, was...)
+				out[i].Name = string(marshalPlain(to))
 				return out
 			}
-			put(absentClass, "deleted", rest)
-			put(absentClass, "name with a space", renamed(name+" "))
-			put(absentClass, "name with NUL", renamed(name+"\x00"))
-			put(dupClass, "same", append(append([]member{}, was...), m))
-			put(dupClass, "null behind", append(append([]member{}, was...), member{m.name, raw("null")}))
-			put(dupClass, "other before", append([]member{{m.name, raw(`"x"`)}}, was...))
+			put(Absent, "deleted", rest)
+			put(Absent, "name with a space", renamed(name+" "))
+			put(Absent, "name with NUL", renamed(name+"\x00"))
+			put(Dup, "same", append(append([]Member{}, was...), m))
+			put(Dup, "null behind", append(append([]Member{}, was...), Member{m.Name, raw("null")}))
+			put(Dup, "other before", append([]Member{{m.Name, raw(`"x"`)}}, was...))
 			empty := `""`
-			switch m.value.kind {
+			switch m.Value.kind {
 			case '{':
 				empty = "{}"
 			case '[':
 				empty = "[]"
 			}
-			put(dupClass, "empty before", append([]member{{m.name, raw(empty)}}, was...))
-			put(dupClass, "escaped", append(append([]member{}, was...), member{escaped(name), m.value}))
+			put(Dup, "empty before", append([]Member{{m.Name, raw(empty)}}, was...))
+			put(Dup, "escaped", append(append([]Member{}, was...), Member{escaped(name), m.Value}))
 			for op, other := range map[string]string{"upper": strings.ToUpper(name), "title": title(name), "folded": folded(name)} {
 				if other == name {
 					continue
 				}
-				put(caseClass, op, renamed(other))
-				put(caseClass, op+" beside", append(append([]member{}, was...), member{string(marshalPlain(other)), m.value}))
+				put(Case, op, renamed(other))
+				put(Case, op+" beside", append(append([]Member{}, was...), Member{string(marshalPlain(other)), m.Value}))
 			}
-			n.members = append([]member{}, was...)
-			n.members[i].name = escaped(name)
-			emit(here, sameClass, "escaped name")
-			n.members = append([]member{}, was...)
-			change(&n.members[i].value, here)
-			n.members = was
+			n.Members = append([]Member{}, was...)
+			n.Members[i].Name = escaped(name)
+			emit(here, Same, "escaped name")
+			n.Members = append([]Member{}, was...)
+			change(&n.Members[i].Value, here)
+			n.Members = was
 		}
-		for i := range n.elems {
+		for i := range n.Elems {
 			here := fmt.Sprintf("%s.%d", path, i)
-			was := n.elems
-			n.elems = append(append([]*node{}, was[:i]...), was[i+1:]...)
-			emit(here, absentClass, "deleted")
-			n.elems = append([]*node{}, was...)
-			change(&n.elems[i], here)
-			n.elems = was
+			was := n.Elems
+			n.Elems = append(append([]*Node{}, was[:i]...), was[i+1:]...)
+			emit(here, Absent, "deleted")
+			n.Elems = append([]*Node{}, was...)
+			change(&n.Elems[i], here)
+			n.Elems = was
 		}
 	}
 	walk(root, "")
 	for op, text := range map[string]string{
 		"x": `1`, "url": `"http://127.0.0.1/"`, "deep": strings.Repeat(`{"a":`, deep) + "1" + strings.Repeat("}", deep),
 	} {
-		root.members = append(root.members, member{`"` + op + `"`, raw(text)})
-		emit("", extraClass, op)
-		root.members = root.members[:len(root.members)-1]
+		root.Members = append(root.Members, Member{`"` + op + `"`, raw(text)})
+		emit("", Extra, op)
+		root.Members = root.Members[:len(root.Members)-1]
 	}
-	doc := string(root.bytes())
+	doc := string(root.Bytes())
 	for op, text := range map[string]string{
 		"empty": "", "blank": " \n", "null": "null", "number": "1", "string": `"x"`, "array": "[]", "in an array": "[" + doc + "]",
 		"twice": doc + doc, "followed": doc + "x", "cut": doc[:len(doc)-1], "half": doc[:len(doc)/2], "BOM": "\ufeff" + doc,
@@ -297,9 +302,9 @@ func mutations(document []byte, visit func(mutation)) {
 		"too deep": doc[:len(doc)-1] + `,"x":` + strings.Repeat("[", 10001) + strings.Repeat("]", 10001) + "}",
 		"deepest":  doc[:len(doc)-1] + `,"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
 	} {
-		visit(mutation{class: wholeClass, op: op, body: []byte(text)})
+		visit(Mutation{Class: Whole, Op: op, Body: []byte(text)})
 	}
-	visit(mutation{class: sameClass, op: "white space", body: []byte(" \r\n\t" + doc + " \r\n\t")})
+	visit(Mutation{Class: Same, Op: "white space", Body: []byte(" \r\n\t" + doc + " \r\n\t")})
 }
 
 // changedTexts are other texts for a string, as JSON: none means the same.
@@ -344,15 +349,15 @@ func changedTexts(s string) map[string]string {
 	return texts
 }
 
-// notJSON are the operations on text after which the document is not JSON in
+// NotJSON are the operations on text after which the document is not JSON in
 // UTF-8. Some readers replace the bytes instead of refusing them.
-func notJSON(op string) bool {
+func NotJSON(op string) bool {
 	return op == "broken escape" || op == "control"
 }
 
-// notUTF8 are those after which it is JSON, but holds bytes or escapes that are
+// NotUTF8 are those after which it is JSON, but holds bytes or escapes that are
 // no text.
-func notUTF8(op string) bool {
+func NotUTF8(op string) bool {
 	switch op {
 	case "bad byte", "cut UTF-8", "overlong", "CESU surrogates", "lone surrogate":
 		return true
@@ -402,4 +407,11 @@ func utf16Of(s string) string {
 		b.Write([]byte{c, 0})
 	}
 	return b.String()
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
