@@ -17,7 +17,9 @@ type schema []func(tx *sql.Tx, opened int) error
 func (s schema) version() int { return len(s) }
 
 // logSchema and auditSchema are those of one log, and of the audit log.
-func logSchema() schema { return schema{statements(logTables), statements(searchTable)} }
+func logSchema() schema {
+	return schema{statements(logTables), statements(searchTable), statements(attestationTable)}
+}
 
 func auditSchema(now func() time.Time) schema {
 	return schema{statements(auditTable), func(tx *sql.Tx, opened int) error { return chainAudit(tx, opened, now()) }}
@@ -74,6 +76,14 @@ CREATE TABLE search_2 (                   -- search key -> leaf hash
 INSERT INTO search_2 SELECT key, 0, hash FROM search;
 DROP TABLE search;
 ALTER TABLE search_2 RENAME TO search;
+`
+
+// attestationTable is a part of version 3.
+const attestationTable = `
+CREATE TABLE attestation (                -- what entries were made of, where that is kept
+	hash  BLOB PRIMARY KEY,           -- SHA-256 of the bytes
+	bytes BLOB NOT NULL
+);
 `
 
 // auditTable is version 1 of the audit log: one row for each certificate.
