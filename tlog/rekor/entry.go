@@ -26,6 +26,12 @@ type LogEntry struct {
 	LogIndex       uint64 // virtual
 	Proof          InclusionProof
 	SET            []byte // signed entry timestamp, ASN.1 DER
+
+	// Attestation is what the entry was made of, where that is kept. It is not in
+	// the answer to who has just sent it.
+	Attestation []byte
+
+	attested *tlog.Hash // the hash of the attestation; nil for a kind that has none
 }
 
 // An InclusionProof proves that a leaf is in the tree of a checkpoint (RFC
@@ -56,7 +62,12 @@ func (e *ExistsError) Is(target error) bool { return target == ErrExists }
 // tlog.ErrUnknown to the caller, too: submitting the entry again gives an
 // ExistsError, and fetching it a new signature.
 func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
-	in, err := l.log.Add(ctx, tlog.Leaf{Value: e.Body, Keys: stored(e.Keys)})
+	leaf := tlog.Leaf{Value: e.Body, Keys: stored(e.Keys)}
+	attested, err := l.keep(ctx, e, &leaf)
+	if err != nil {
+		return nil, err
+	}
+	in, err := l.log.Add(ctx, leaf)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +75,7 @@ func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
 	if in.Dup {
 		return nil, &ExistsError{UUID: uuid}
 	}
-	signed, err := l.sign(uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body})
+	signed, err := l.sign(uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body}, attested)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", tlog.ErrUnknown, err)
 	}
@@ -82,7 +93,7 @@ func (l *Log) ByIndex(ctx context.Context, index uint64) (*LogEntry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if e, err = l.sign(l.uuid(tlog.LeafHash(entries[0].Value)), entries[0]); err != nil {
+		if e, err = l.sign(l.uuid(tlog.LeafHash(entries[0].Value)), entries[0], attested(entries[0].Value)); err != nil {
 			return nil, err
 		}
 	}
@@ -93,7 +104,9 @@ func (l *Log) ByIndex(ctx context.Context, index uint64) (*LogEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.in(tree, proof), nil
+	out := e.in(tree, proof)
+	out.Attestation, err = l.attestation(ctx, e)
+	return out, err
 }
 
 // ByUUID returns the entry with a UUID of 64 or 80 hexadecimal digits in any
@@ -120,8 +133,8 @@ func (l *Log) ByLeaf(ctx context.Context, leaf tlog.Hash) (*LogEntry, error) {
 }
 
 // sign returns an entry with its SET and without a proof, and remembers it.
-func (l *Log) sign(uuid string, e tlog.Entry) (*LogEntry, error) {
-	out := &LogEntry{UUID: uuid, Body: e.Value, IntegratedTime: e.Time.Unix(), LogID: l.logID, LogIndex: e.Index}
+func (l *Log) sign(uuid string, e tlog.Entry, attested *tlog.Hash) (*LogEntry, error) {
+	out := &LogEntry{UUID: uuid, Body: e.Value, IntegratedTime: e.Time.Unix(), LogID: l.logID, LogIndex: e.Index, attested: attested}
 	digest := sha256.Sum256(out.signedText())
 	var err error
 	out.SET, err = l.signer.Sign(rand.Reader, digest[:], crypto.SHA256)

@@ -35,8 +35,11 @@
 //     not doubted: verifying costs twice as much as signing, and every client
 //     verifies. Checkpoints, which are remembered for ever, are verified always.
 //   - An entry that was added or read lately is answered as it was then, with the
-//     same SET, in the newest tree. The store is not asked for it. Any other is
-//     read, compared with the tree, and signed anew.
+//     same SET, in the newest tree. The store is asked for its attestation at most.
+//     Any other is read, compared with the tree, and signed anew.
+//   - An attestation is returned only if it has the hash that its entry says. It is
+//     kept before its entry is in the log: a log that keeps them lacks none but
+//     those that were too large.
 //   - The integrated time is the time at which the entry was stored, cut to
 //     whole seconds. It is the same in every answer about the entry.
 //   - A duplicate is answered with the UUID of the entry that is there, which
@@ -68,11 +71,36 @@ type Index interface {
 	Lookup(ctx context.Context, key string) ([]tlog.Hash, error)
 }
 
+// Attestations are what entries were made of, each by its SHA-256.
+type Attestations interface {
+	// Attestation returns the one with a hash, nil where none is kept. It is not
+	// trusted with its bytes.
+	Attestation(ctx context.Context, sum tlog.Hash) ([]byte, error)
+}
+
+// A Keeper keeps attestations elsewhere than in the store of the log.
+type Keeper interface {
+	Attestations
+
+	// Keep makes an attestation with this hash durable. It may be there already.
+	Keep(ctx context.Context, sum tlog.Hash, attestation []byte) error
+}
+
 // Config is what a Log needs beside the engine.
 type Config struct {
 	TreeID int64         // positive; the origin of the log's checkpoints ends with it
 	Signer crypto.Signer // ECDSA P-256: the key that signs the log's checkpoints
 	Index  Index
+
+	// Attestations of at most MaxAttestation bytes are kept, and shown with their
+	// entries: by a Keeper, or else in the store of the log, which Attestations
+	// then reads. Nil keeps and shows none.
+	Attestations   Attestations
+	MaxAttestation int
+
+	// Trouble is told of each attestation that could not be kept or read, or that
+	// does not hash to what its entry says. Nil is told of none.
+	Trouble func(error)
 }
 
 // A Log answers in the terms of Rekor. It is safe for concurrent use.
@@ -86,6 +114,11 @@ type Log struct {
 	treeID int64
 	logID  string // hex SHA-256 of the SubjectPublicKeyInfo
 	pem    []byte
+
+	attestations   Attestations // nil where none are kept
+	keeper         Keeper       // the same, or nil where the store of the log keeps them
+	maxAttestation int
+	trouble        func(error)
 }
 
 // An InputError is a request that no state of the log could answer: a
@@ -131,6 +164,10 @@ func New(log *tlog.Log, cfg Config) (*Log, error) {
 	}
 	id := sha256.Sum256(spki)
 	_, local := cfg.Signer.(*ecdsa.PrivateKey)
+	keeper, _ := cfg.Attestations.(Keeper)
+	if cfg.Trouble == nil {
+		cfg.Trouble = func(error) {}
+	}
 	return &Log{
 		log:    log,
 		index:  cfg.Index,
@@ -141,6 +178,11 @@ func New(log *tlog.Log, cfg Config) (*Log, error) {
 		treeID: cfg.TreeID,
 		logID:  hex.EncodeToString(id[:]),
 		pem:    pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),
+
+		attestations:   cfg.Attestations,
+		keeper:         keeper,
+		maxAttestation: cfg.MaxAttestation,
+		trouble:        cfg.Trouble,
 	}, nil
 }
 
