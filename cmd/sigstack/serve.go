@@ -30,6 +30,7 @@ import (
 	"github.com/sigstack/sigstack/api/ops"
 	"github.com/sigstack/sigstack/api/rekorv1"
 	"github.com/sigstack/sigstack/api/tuf"
+	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/ct"
@@ -281,8 +282,36 @@ func (s *server) openRekor(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("opening the Rekor v1 log: %w", err)
 	}
-	s.rekor, err = rekor.New(s.rekorLog.Log, rekor.Config{TreeID: s.rekorLog.store.TreeID(), Signer: s.keys.rekorV1, Index: s.rekorLog.store})
+	attestations, err := s.openAttestations(ctx)
+	if err != nil {
+		return fmt.Errorf("opening the attestations of the Rekor v1 log: %w", err)
+	}
+	s.rekor, err = rekor.New(s.rekorLog.Log, rekor.Config{
+		TreeID:         s.rekorLog.store.TreeID(),
+		Signer:         s.keys.rekorV1,
+		Index:          s.rekorLog.store,
+		Attestations:   attestations,
+		MaxAttestation: s.config.Rekor.Attestations.MaxBytes,
+		Trouble:        attestationTrouble(s.metrics, s.logger),
+	})
 	return err
+}
+
+// openAttestations opens where attestations are kept. It returns nil where that is
+// nowhere.
+func (s *server) openAttestations(ctx context.Context) (rekor.Attestations, error) {
+	switch s.config.Rekor.Attestations.Storage {
+	case "database":
+		return s.rekorLog.store, nil
+	case "bucket":
+		b, err := bucket.Open(ctx, s.config.Rekor.Attestations.Bucket)
+		if err != nil {
+			return nil, err
+		}
+		s.closers = append(s.closers, b.Close)
+		return b, nil
+	}
+	return nil, nil
 }
 
 func (s *server) openCT(ctx context.Context) (err error) {
