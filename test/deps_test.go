@@ -88,6 +88,7 @@ var elsewhere = []struct {
 	{"github.com/go-sql-driver/mysql/...", []string{"storage/mysql", "test/harness"}, "MySQL is one storage"},
 	// The checker reads a data directory without the code that wrote it.
 	{"modernc.org/sqlite/...", []string{"storage/sqlite", "tlog/fsck", "test/harness"}, "SQLite is one storage"},
+	{"gocloud.dev/...", []string{"storage/bucket"}, "buckets are one place for attestations"},
 	{"github.com/spf13/...", []string{"cmd/..."}, "only cmd reads configuration and flags"},
 	{"flag", []string{"cmd/...", "scripts/..."}, "only commands read flags"},
 	{"cel.dev/...", []string{"ca/policy"}, "expressions are the policy's"},

@@ -391,7 +391,7 @@ func (p *pending) bytes() int {
 }
 
 func (l *Leaf) bytes() int {
-	n := len(l.Value) + len(l.Extra)
+	n := len(l.Value) + len(l.Extra) + len(l.Attestation)
 	for _, k := range l.Keys {
 		n += len(k)
 	}

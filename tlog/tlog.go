@@ -72,6 +72,11 @@ type Leaf struct {
 	// Keys are the search keys of the leaf, stored in the transaction that
 	// stores the leaf. They lead to its leaf hash.
 	Keys []string
+
+	// Attestation is stored in the transaction that stores the leaf, by its
+	// SHA-256, once for all leaves that have it. Empty stores nothing. It is in no
+	// hash of the tree: whoever reads it compares it with what Value says.
+	Attestation []byte
 }
 
 // An Entry is a leaf as it is stored.
@@ -92,6 +97,20 @@ type Record struct {
 type SearchKey struct {
 	Name string
 	Hash Hash
+}
+
+// An Attestation is what a Store keeps beside the entries of a log.
+type Attestation struct {
+	Hash  Hash // SHA-256 of Bytes
+	Bytes []byte
+}
+
+// Check says why the bytes are not those of the hash.
+func (a Attestation) Check() error {
+	if sum := sha256.Sum256(a.Bytes); sum != a.Hash {
+		return fmt.Errorf("the attestation with hash %x hashes to %x", a.Hash, sum)
+	}
+	return nil
 }
 
 // A Head is the state of a tree.

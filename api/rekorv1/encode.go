@@ -16,7 +16,13 @@ import (
 func appendEntry(b []byte, e *rekor.LogEntry) []byte {
 	b = append(b, `{"`...)
 	b = append(b, e.UUID...)
-	b = append(b, `":{"body":"`...)
+	b = append(b, `":{`...)
+	if e.Attestation != nil {
+		b = append(b, `"attestation":{"data":"`...)
+		b = base64.StdEncoding.AppendEncode(b, e.Attestation)
+		b = append(b, `"},`...)
+	}
+	b = append(b, `"body":"`...)
 	b = base64.StdEncoding.AppendEncode(b, e.Body)
 	b = append(b, `","integratedTime":`...)
 	b = strconv.AppendInt(b, e.IntegratedTime, 10)
@@ -41,7 +47,7 @@ func appendEntry(b []byte, e *rekor.LogEntry) []byte {
 
 // entrySize returns about how many bytes appendEntry appends, and rather more.
 func entrySize(e *rekor.LogEntry) int {
-	return 1024 + base64.StdEncoding.EncodedLen(len(e.Body)) + len(e.Proof.Checkpoint) + 68*len(e.Proof.Hashes)
+	return 1024 + base64.StdEncoding.EncodedLen(len(e.Attestation)) + base64.StdEncoding.EncodedLen(len(e.Body)) + len(e.Proof.Checkpoint) + 68*len(e.Proof.Hashes)
 }
 
 // appendHashes appends an array of hexadecimal strings; an empty one is [].

@@ -21,6 +21,7 @@ import (
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
 	"github.com/sigstack/sigstack/ca/policy"
+	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/tlog/entry"
 	"github.com/sigstack/sigstack/trust/keys"
 )
@@ -205,6 +206,25 @@ type RekorConfig struct {
 	// Operations are those that are served, by the names that Rekor gives them; none
 	// means all.
 	Operations []string `mapstructure:"enabled-operations"`
+
+	// Attestations are what entries of the kinds intoto and cose are made of.
+	Attestations AttestationsConfig `mapstructure:"attestations"`
+}
+
+// AttestationsConfig says where attestations are kept, to be shown with their entries.
+type AttestationsConfig struct {
+	// Storage is database, where the entries are; bucket; or none, which neither
+	// keeps nor shows them. What was kept elsewhere before stays there.
+	Storage string `mapstructure:"storage"`
+
+	// Bucket is the URL of the bucket: s3://, gs://, azblob:// with its name, or
+	// file:// with a directory. Credentials come from the environment, as the tools
+	// of each cloud have it.
+	Bucket string `mapstructure:"bucket"`
+
+	// MaxBytes bounds an attestation that is kept. The entry of a larger one is
+	// taken without it.
+	MaxBytes int `mapstructure:"max-bytes"`
 }
 
 // KeysConfig names the signing keys, each by a URI: file:, pkcs11:, awskms:, gcpkms:,
@@ -230,6 +250,7 @@ var defaults = map[string]any{
 	"ca::organization": "", "ca::key-type": "p384", "ca::chain": "", "ca::next": "", "ca::retired": "",
 	"ca::lifetime": "10m", "ca::backdate": "0s", "ca::blocked-keys": "",
 	"rekor::max-entry-bytes": 32 << 20, "rekor::enabled-kinds": "", "rekor::enabled-operations": "",
+	"rekor::attestations::storage": "database", "rekor::attestations::bucket": "", "rekor::attestations::max-bytes": 100 << 10,
 	"keys::ca": "", "keys::ctlog": "", "keys::rekorv1": "",
 	"keys::tuf-root": "", "keys::tuf-targets": "", "keys::tuf-snapshot": "", "keys::tuf-timestamp": "",
 }
@@ -409,6 +430,7 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 			}
 		}
 	}
+	c.validateAttestations(wrong)
 	if c.Dev && !c.DevAllowRemote && !loopback(c.Listen) {
 		wrong("dev", "the development issuer gives anybody a token for any identity, so it listens on loopback only, not on %q; --dev-allow-remote overrides that", c.Listen)
 	}
@@ -416,6 +438,28 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 		if u, err := url.Parse(c.URL); err == nil {
 			c.Operator = u.Hostname()
 		}
+	}
+}
+
+// validateAttestations is validate for what belongs to attestations.
+func (c *Config) validateAttestations(wrong func(key, format string, args ...any)) {
+	a := c.Rekor.Attestations
+	switch {
+	case !slices.Contains([]string{"database", "bucket", "none"}, a.Storage):
+		wrong("rekor.attestations.storage", "%q is none of database, bucket, none", a.Storage)
+	case a.Storage == "bucket" && a.Bucket == "":
+		wrong("rekor.attestations.bucket", "is empty; name the bucket, such as s3://attestations")
+	case a.Storage != "bucket" && a.Bucket != "":
+		wrong("rekor.attestations.bucket", "is given, but rekor.attestations.storage is %s; say storage: bucket, or leave it away", a.Storage)
+	case a.Storage == "bucket":
+		if err := bucket.Check(a.Bucket); err != nil {
+			wrong("rekor.attestations.bucket", "%v", err)
+		} else if strings.HasPrefix(a.Bucket, bucket.Forgetful) && !c.Dev {
+			wrong("rekor.attestations.bucket", "is one that is empty after each start; without dev name one that lasts, such as s3://attestations")
+		}
+	}
+	if a.MaxBytes < 1 || a.MaxBytes > bucket.MaxAttestation {
+		wrong("rekor.attestations.max-bytes", "%d is not between 1 and %d; with storage: none no attestations are kept", a.MaxBytes, bucket.MaxAttestation)
 	}
 }
 

@@ -34,8 +34,8 @@ func copyCommand() *cobra.Command {
 		Use:   "copy --from FILE --to FILE",
 		Short: "Copy everything from one storage to another",
 		Long: `copy takes all that a storage keeps to another one: the entries of both logs with
-their indices, times and identities, search keys, audit rows and the TUF
-repository. Then it reads both sides again and compares.
+their indices, times and identities, search keys, attestations, audit rows and
+the TUF repository. Then it reads both sides again and compares.
 
 Each side is the configuration file of a server (only that: neither flags nor the
 environment count). Stop every server of both first. The target must be empty, or
@@ -474,6 +474,9 @@ func (c *copier) copyLogs(ctx context.Context) error {
 		if err := transfer.SearchKeys(ctx, l.source, l.target); err != nil {
 			return fmt.Errorf("log %s: %w", l.name, err)
 		}
+		if err := transfer.Attestations(ctx, l.source, l.target); err != nil {
+			return fmt.Errorf("log %s: %w", l.name, err)
+		}
 		told := l.begun
 		err := transfer.Entries(ctx, l.source, l.target, func(done, total uint64) {
 			if done/tell > told/tell || done == total {
@@ -500,7 +503,7 @@ func (c *copier) compare(ctx context.Context) error {
 		if result.Size != l.held.Tree.Size {
 			return fmt.Errorf("log %s of the source had %d entries, and has %d now: somebody serves it; stop that and copy again", l.name, l.held.Tree.Size, result.Size)
 		}
-		lines = append(lines, fmt.Sprintf("%s: %d entries, root %x, tree %d, %d search keys", l.name, result.Size, result.Root, l.target.TreeID(), result.Keys))
+		lines = append(lines, fmt.Sprintf("%s: %d entries, root %x, tree %d, %d search keys, %d attestations", l.name, result.Size, result.Root, l.target.TreeID(), result.Keys, result.Attestations))
 	}
 	rows, err := transfer.CompareAudit(ctx, c.auditFrom, c.auditTo)
 	if err != nil {

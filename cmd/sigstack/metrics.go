@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/sigstack/sigstack/tlog"
 )
 
 // newRegistry returns a registry with the figures of the process.
@@ -64,6 +68,26 @@ func (m *logMetrics) Describe(to chan<- *prometheus.Desc) {
 func (m *logMetrics) Collect(to chan<- prometheus.Metric) {
 	for _, c := range []prometheus.Collector{m.leaves, m.seconds, m.failures} {
 		c.Collect(to)
+	}
+}
+
+// attestationTrouble returns what is told of attestations that could not be kept or
+// read, or that are not what their entries say. The first two are an answer 503, whose
+// cause is logged with it.
+func attestationTrouble(r prometheus.Registerer, logger *slog.Logger) func(error) {
+	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sigstack_rekor_attestation_failures_total",
+		Help: "Attestations that could not be kept or read (unavailable), or are not what their entries say (corrupt).",
+	}, []string{"reason"})
+	unavailable, corrupt := failures.WithLabelValues("unavailable"), failures.WithLabelValues("corrupt")
+	r.MustRegister(failures)
+	return func(err error) {
+		if errors.Is(err, tlog.ErrUnavailable) {
+			unavailable.Inc()
+			return
+		}
+		corrupt.Inc()
+		logger.Error("attestation is not what its entry says", "err", err)
 	}
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/sigstack/sigstack/api/ops"
 	"github.com/sigstack/sigstack/api/rekorv1"
 	"github.com/sigstack/sigstack/api/tuf"
+	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/ct"
@@ -80,6 +81,7 @@ type server struct {
 	ctLog          *openLog
 	rekor          *rekor.Log
 	shards         atomic.Pointer[openShards] // the keys of its trees
+	bucket         *bucket.Bucket             // of attestations; nil where they are kept elsewhere
 	publishedShard int                        // which of them was in use when the trust root was last published
 	ct             *ct.Log
 	audit          auditLog

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/tlog/rekor"
 	"github.com/sigstack/sigstack/trust"
 )
@@ -196,7 +197,26 @@ func (s *server) openShard(ctx context.Context, i int) (rekor.Shard, error) {
 	if err != nil {
 		return rekor.Shard{}, err
 	}
-	return rekor.Shard{Log: log.Log, TreeID: log.store.TreeID(), Signer: signers[i], Index: log.store}, nil
+	tree := rekor.Shard{Log: log.Log, TreeID: log.store.TreeID(), Signer: signers[i], Index: log.store}
+	switch s.config.Rekor.Attestations.Storage {
+	case "database":
+		tree.Attestations = log.store
+	case "bucket":
+		tree.Attestations = s.bucket
+	}
+	return tree, nil
+}
+
+// openBucket opens where attestations are kept, if that is a bucket.
+func (s *server) openBucket(ctx context.Context) (err error) {
+	if s.config.Rekor.Attestations.Storage != "bucket" {
+		return nil
+	}
+	if s.bucket, err = bucket.Open(ctx, s.config.Rekor.Attestations.Bucket); err != nil {
+		return fmt.Errorf("opening the attestations of the Rekor v1 log: %w", err)
+	}
+	s.closers = append(s.closers, s.bucket.Close)
+	return nil
 }
 
 // openRekor opens the trees of the transparency log, up to the one that is not frozen.
@@ -207,6 +227,9 @@ func (s *server) openRekor(ctx context.Context) error {
 		return err
 	}
 	s.shards.Store(shards)
+	if err := s.openBucket(ctx); err != nil {
+		return err
+	}
 	var trees []rekor.Shard
 	for frozen := true; frozen; {
 		tree, err := s.openShard(ctx, len(trees))
@@ -227,7 +250,10 @@ func (s *server) openRekor(ctx context.Context) error {
 		}
 		return s.openShard(ctx, i)
 	}
-	s.rekor, err = rekor.New(rekor.Config{Shards: trees, Next: next})
+	s.rekor, err = rekor.New(rekor.Config{
+		Shards: trees, Next: next,
+		MaxAttestation: s.config.Rekor.Attestations.MaxBytes, Trouble: attestationTrouble(s.metrics, s.logger),
+	})
 	return err
 }
 

@@ -37,10 +37,11 @@ type storage interface {
 	close() error
 }
 
-// A logStore keeps one log with its search keys.
+// A logStore keeps one log with its search keys and attestations.
 type logStore interface {
 	tlog.Store
 	rekor.Index
+	rekor.Attestations
 	TreeID() int64
 	Close() error
 }

@@ -269,9 +269,9 @@ func (s *Store) find(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// data returns what stores leaves, with their search keys: the rows that
-// Trillian's driver would write, in one request where there are not very many
-// keys. Leaf i gets the queue timestamp of the batch plus i nanoseconds: the
+// data returns what stores leaves, with their search keys and attestations: the
+// rows that Trillian's driver would write, in one request where there are not very
+// many keys. Leaf i gets the queue timestamp of the batch plus i nanoseconds: the
 // order of submission becomes the order of the log.
 func (s *Store) data(b *batch, missing []int) []request {
 	id := s.tree.TreeId
@@ -282,6 +282,7 @@ func (s *Store) data(b *batch, missing []int) []request {
 	}
 	known := map[searchKey]bool{}
 	var keys []searchKey
+	var attestations []tlog.Attestation
 	for _, i := range missing {
 		leaf, value := b.leaves[i], b.leaves[i].Value
 		if value == nil {
@@ -294,6 +295,9 @@ func (s *Store) data(b *batch, missing []int) []request {
 				known[k] = true
 				keys = append(keys, k)
 			}
+		}
+		if len(leaf.Attestation) > 0 {
+			attestations = append(attestations, tlog.Attestation{Hash: sha256.Sum256(leaf.Attestation), Bytes: leaf.Attestation})
 		}
 	}
 	slices.SortFunc(keys, func(a, b searchKey) int {
@@ -312,7 +316,20 @@ func (s *Store) data(b *batch, missing []int) []request {
 		// Another ID may have brought the same value with the same keys.
 		requests[len(requests)-1].insert("sigstack_search (tree_id, name, hash)", "(?,?,?)", " ON DUPLICATE KEY UPDATE hash = VALUES(hash)", values)
 	}
+	if len(attestations) > 0 { // after the keys, by the same order of locks
+		slices.SortFunc(attestations, func(a, b tlog.Attestation) int { return bytes.Compare(a.Hash[:], b.Hash[:]) })
+		s.attest(&requests[len(requests)-1], attestations)
+	}
 	return requests
+}
+
+// attest adds the statement that stores attestations. One that is there stays.
+func (s *Store) attest(r *request, attestations []tlog.Attestation) {
+	values := make([]any, 0, 3*len(attestations))
+	for _, a := range attestations {
+		values = append(values, s.tree.TreeId, a.Hash[:], a.Bytes)
+	}
+	r.insert("sigstack_attestation (tree_id, hash, bytes)", "(?,?,?)", " ON DUPLICATE KEY UPDATE hash = VALUES(hash)", values)
 }
 
 // insert adds the statement that inserts rows of values into columns of a table.

@@ -331,3 +331,70 @@ func (s *Store) ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) err
 	}
 	return nil
 }
+
+// attestationPage is how many attestations are read at once.
+const attestationPage = 16
+
+// Attestations returns all attestations in the order of their hashes.
+func (s *Store) Attestations(ctx context.Context) iter.Seq2[tlog.Attestation, error] {
+	return func(yield func(tlog.Attestation, error) bool) {
+		for after := []byte{}; ; {
+			page, err := s.attestations(ctx, after, attestationPage)
+			if err != nil {
+				yield(tlog.Attestation{}, err)
+				return
+			}
+			if len(page) == 0 {
+				return
+			}
+			for _, a := range page {
+				if !yield(a, nil) {
+					return
+				}
+			}
+			after = page[len(page)-1].Hash[:]
+		}
+	}
+}
+
+// attestations returns the attestations after a hash, at most so many.
+func (s *Store) attestations(ctx context.Context, after []byte, most int) ([]tlog.Attestation, error) {
+	rows, err := s.db.read.QueryContext(ctx, "SELECT hash, bytes FROM sigstack_attestation FORCE INDEX (PRIMARY) WHERE tree_id = ? AND hash > ? ORDER BY hash LIMIT ?",
+		s.tree.TreeId, after, most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var page []tlog.Attestation
+	for rows.Next() {
+		var a tlog.Attestation
+		var hash []byte
+		if err := rows.Scan(&hash, &a.Bytes); err != nil {
+			return nil, err
+		}
+		if len(hash) != tlog.HashSize {
+			return nil, fmt.Errorf("attestation with a hash of %d bytes", len(hash))
+		}
+		a.Hash = tlog.Hash(hash)
+		page = append(page, a)
+	}
+	return page, rows.Err()
+}
+
+// ImportAttestations adds attestations that another Store has, which fit a batch,
+// by one statement. One that is there already stays.
+func (s *Store) ImportAttestations(ctx context.Context, attestations []tlog.Attestation) error {
+	if len(attestations) == 0 {
+		return nil
+	}
+	var r request
+	s.attest(&r, attestations)
+	args := make([]any, len(r.args))
+	for i, arg := range r.args {
+		args[i] = arg.Value
+	}
+	if _, err := s.db.write.ExecContext(ctx, r.text, args...); err != nil {
+		return fmt.Errorf("inserting attestations: %w", err)
+	}
+	return nil
+}

@@ -23,6 +23,7 @@ func migrations() [][]step {
 	return [][]step{
 		statements(version1[:]),
 		append(statements(version2[:]), setAside, chainAudit),
+		statements(version3[:]),
 	}
 }
 
@@ -174,6 +175,16 @@ var version2 = [...]string{
 		spki   BINARY(32) NOT NULL, -- SHA-256 of the SubjectPublicKeyInfo of the key
 		expiry BIGINT NOT NULL,     -- of the token, in seconds since 1970
 		KEY expiry (expiry)
+	)`,
+}
+
+// version3 makes tables that the logs have beside their trees.
+var version3 = [...]string{
+	`CREATE TABLE IF NOT EXISTS sigstack_attestation ( -- what entries were made of, where that is kept
+		tree_id BIGINT NOT NULL,
+		hash    BINARY(32) NOT NULL, -- SHA-256 of the bytes
+		bytes   MEDIUMBLOB NOT NULL,
+		PRIMARY KEY (tree_id, hash)
 	)`,
 }
 

@@ -181,3 +181,13 @@ func (s *Store) Lookup(ctx context.Context, key string) ([]tlog.Hash, error) {
 	}
 	return hashes, rows.Err()
 }
+
+// Attestation returns the attestation with a hash, nil where there is none.
+func (s *Store) Attestation(ctx context.Context, hash tlog.Hash) ([]byte, error) {
+	var b []byte
+	err := s.db.read.QueryRowContext(ctx, "SELECT bytes FROM sigstack_attestation WHERE tree_id = ? AND hash = ?", s.tree.TreeId, hash[:]).Scan(&b)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return b, err
+}

@@ -265,3 +265,59 @@ func (s *Store) ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) err
 	s.db.wrote(int64(len(keys)) * 256) // they come in order: many a page
 	return nil
 }
+
+// Attestations returns all attestations in the order of their hashes.
+func (s *Store) Attestations(ctx context.Context) iter.Seq2[tlog.Attestation, error] {
+	return func(yield func(tlog.Attestation, error) bool) {
+		rows, err := s.db.read.QueryContext(ctx, "SELECT hash, bytes FROM attestation ORDER BY hash")
+		if err != nil {
+			yield(tlog.Attestation{}, err)
+			return
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var a tlog.Attestation
+			var hash []byte
+			err := rows.Scan(&hash, &a.Bytes)
+			if err == nil && len(hash) != tlog.HashSize {
+				err = fmt.Errorf("attestation with a hash of %d bytes", len(hash))
+			}
+			if err != nil {
+				yield(a, err)
+				return
+			}
+			a.Hash = tlog.Hash(hash)
+			if !yield(a, nil) {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(tlog.Attestation{}, err)
+		}
+	}
+}
+
+// ImportAttestations adds attestations that another Store has, in one transaction.
+// One that is there already stays.
+func (s *Store) ImportAttestations(ctx context.Context, attestations []tlog.Attestation) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	tx, err := s.db.write.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var bytes int64
+	for _, a := range attestations {
+		if _, err := tx.Stmt(s.attest).Exec(a.Hash[:], a.Bytes); err != nil {
+			return fmt.Errorf("inserting attestations: %w", err)
+		}
+		bytes += rowBytes + int64(len(a.Bytes))
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	s.db.wrote(bytes)
+	return nil
+}

@@ -18,7 +18,7 @@ func (s schema) version() int { return len(s) }
 
 // logSchema and auditSchema are those of one log, and of the audit log.
 func logSchema() schema {
-	return schema{statements(logTables), statements(searchTable), statements(frozenColumn)}
+	return schema{statements(logTables), statements(searchTable), statements(attestationTable + frozenColumn)}
 }
 
 func auditSchema(now func() time.Time) schema {
@@ -78,7 +78,15 @@ DROP TABLE search;
 ALTER TABLE search_2 RENAME TO search;
 `
 
-// frozenColumn is version 3: whether the log has ended.
+// attestationTable is a part of version 3.
+const attestationTable = `
+CREATE TABLE attestation (                -- what entries were made of, where that is kept
+	hash  BLOB PRIMARY KEY,           -- SHA-256 of the bytes
+	bytes BLOB NOT NULL
+);
+`
+
+// frozenColumn is the rest of version 3: whether the log has ended.
 const frozenColumn = `ALTER TABLE log ADD COLUMN frozen INTEGER NOT NULL DEFAULT 0`
 
 // auditTable is version 1 of the audit log: one row for each certificate.

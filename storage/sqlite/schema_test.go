@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -11,7 +12,8 @@ import (
 )
 
 // TestMigrateLog opens a log of schema version 1, whose search keys were in the order
-// of hashes. They are all there afterwards, and new ones come behind them.
+// of hashes. They are all there afterwards, and new ones come behind them. There is
+// room for attestations.
 func TestMigrateLog(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "log.db")
 	d, err := openDB(name, logSchema()[:1])
@@ -38,7 +40,7 @@ func TestMigrateLog(t *testing.T) {
 		}
 		defer s.Close()
 		for n := range added {
-			leaf := tlog.Leaf{Value: fmt.Appendf(nil, "leaf %d", old+n), Keys: []string{"key 1"}}
+			leaf := tlog.Leaf{Value: fmt.Appendf(nil, "leaf %d", old+n), Keys: []string{"key 1"}, Attestation: []byte("{}")}
 			if _, _, err := s.Append(t.Context(), []tlog.Leaf{leaf}); err != nil {
 				t.Fatal(err)
 			}
@@ -56,6 +58,9 @@ func TestMigrateLog(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("%d search keys, want %d, or others", len(got), len(want))
+		}
+		if kept, err := s.Attestation(t.Context(), sha256.Sum256([]byte("{}"))); err != nil || (kept != nil) != (added > 0) {
+			t.Errorf("attestation %q, %v", kept, err)
 		}
 		if found, err := s.Lookup(t.Context(), "key 1"); err != nil || len(found) != old/3+1+added {
 			t.Errorf("%d found, want %d: %v", len(found), old/3+1+added, err)

@@ -15,6 +15,7 @@ package sqlite
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
 	"errors"
@@ -43,11 +44,11 @@ type Store struct {
 	now    func() time.Time
 	treeID int64
 
-	head, tile, entries, find, lookup *sql.Stmt // on readers
+	head, tile, entries, find, lookup, attestation *sql.Stmt // on readers
 
 	// The rest belongs to Append, which is called by one goroutine at a time.
 	insert, known, putTile, setHead *sql.Stmt // on the writer
-	importKey                       *sql.Stmt
+	importKey, attest               *sql.Stmt
 	search                          [maxKeysStmt + 1]*sql.Stmt // for this many keys
 	tip                             *tip                       // nil where it has to be read from the file
 }
@@ -96,6 +97,8 @@ func (s *Store) prepareStatements() (err error) {
 		{&s.entries, s.db.read, "SELECT idx, time, value, extra FROM entry WHERE idx >= ? AND idx < ? ORDER BY idx"},
 		{&s.find, s.db.read, "SELECT idx FROM entry WHERE id = ?1 AND hash IS NULL UNION ALL SELECT idx FROM entry WHERE hash = ?1 ORDER BY idx LIMIT 1"},
 		{&s.lookup, s.db.read, "SELECT hash FROM search WHERE key = ?"},
+		{&s.attestation, s.db.read, "SELECT bytes FROM attestation WHERE hash = ?"},
+		{&s.attest, s.db.write, "INSERT OR IGNORE INTO attestation (hash, bytes) VALUES (?, ?)"},
 		{&s.insert, s.db.write, "INSERT INTO entry (idx, id, hash, time, value, extra) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"},
 		{&s.known, s.db.write, "SELECT idx, time FROM entry WHERE id = ?"},
 		{&s.putTile, s.db.write, "INSERT OR REPLACE INTO tile (pos, hashes) VALUES (?, ?)"},
@@ -203,6 +206,16 @@ func (s *Store) Lookup(ctx context.Context, key string) ([]tlog.Hash, error) {
 	return hashes, rows.Err()
 }
 
+// Attestation returns the attestation with a hash, nil where there is none.
+func (s *Store) Attestation(ctx context.Context, hash tlog.Hash) ([]byte, error) {
+	var b []byte
+	err := s.attestation.QueryRowContext(ctx, hash[:]).Scan(&b)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return b, err
+}
+
 // Append adds leaves in one transaction. After the commit they are safe.
 //
 // The context is looked at once: a statement of a local file is not worth
@@ -250,7 +263,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	}
 	var bytes int64
 	for _, leaf := range leaves {
-		bytes += rowBytes + int64(len(leaf.Value)+len(leaf.Extra))
+		bytes += rowBytes + int64(len(leaf.Value)+len(leaf.Extra)+len(leaf.Attestation))
 	}
 	s.db.wrote(bytes)
 	if err := failpoint.Hit(failpoint.Committed, s.path); err != nil {
@@ -312,6 +325,12 @@ func (s *Store) insertAll(tx *sql.Tx, t *tip, leaves []tlog.Leaf, now time.Time)
 			}
 			if _, err := search[len(keys)].Exec(args...); err != nil {
 				return nil, fmt.Errorf("inserting search keys: %w", err)
+			}
+		}
+		if len(leaf.Attestation) > 0 {
+			sum := sha256.Sum256(leaf.Attestation)
+			if _, err := tx.Stmt(s.attest).Exec(sum[:], leaf.Attestation); err != nil {
+				return nil, fmt.Errorf("inserting an attestation: %w", err)
 			}
 		}
 		if err := t.push(hash, func(level int, index uint64, hashes []byte) error {

@@ -4,7 +4,8 @@
 // the roots are equal, and UUIDs, signed entry timestamps and proofs stay valid.
 //
 //	size, err := transfer.Begun(ctx, from, to)         // what the target has is a beginning of the source
-//	err = transfer.SearchKeys(ctx, from, to, progress)
+//	err = transfer.SearchKeys(ctx, from, to)
+//	err = transfer.Attestations(ctx, from, to)
 //	err = transfer.Entries(ctx, from, to, progress)
 //	result, err := transfer.Compare(ctx, from, to, size)
 //
@@ -14,8 +15,8 @@
 // first entry is copied, so that a server that is started on half a copy finds
 // fewer entries than were signed and refuses to go on.
 //
-// For the same reason search keys are copied before entries: a log that has its
-// last entry has everything.
+// For the same reason search keys and attestations are copied before entries: a
+// log that has its last entry has everything.
 //
 // A copy that was interrupted is begun again, and goes on behind what is there.
 // What is there is compared with the source, not trusted. A batch has at most
@@ -49,6 +50,10 @@ type Source interface {
 	// SearchKeys returns all search keys, in the order of the bytes of name and
 	// hash. An error is the last that it returns.
 	SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error]
+
+	// Attestations returns all attestations, in the order of their hashes. An
+	// error is the last that it returns.
+	Attestations(ctx context.Context) iter.Seq2[tlog.Attestation, error]
 }
 
 // A Target is a log that becomes a copy.
@@ -60,6 +65,10 @@ type Target interface {
 
 	// ImportSearchKeys adds search keys, durably. One that is there stays.
 	ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) error
+
+	// ImportAttestations adds attestations, durably: one, or several of
+	// tlog.MaxBatchBytes at most. One that is there stays.
+	ImportAttestations(ctx context.Context, attestations []tlog.Attestation) error
 
 	// Tile is that of tlog.Store.
 	Tile(ctx context.Context, level int, index uint64, width int) ([]tlog.Hash, error)
@@ -119,6 +128,32 @@ func SearchKeys(ctx context.Context, from Source, to Target) error {
 // keyBatch is how many search keys are written at once.
 const keyBatch = 1000
 
+// Attestations copies all attestations. One whose bytes are not those of its hash
+// is an error.
+func Attestations(ctx context.Context, from Source, to Target) error {
+	var some []tlog.Attestation
+	size := 0
+	for a, err := range from.Attestations(ctx) {
+		if err == nil {
+			err = a.Check()
+		}
+		if err != nil {
+			return fmt.Errorf("reading attestations: %w", err)
+		}
+		if size += len(a.Bytes); len(some) == attestationBatch || size > tlog.MaxBatchBytes && len(some) > 0 {
+			if err := to.ImportAttestations(ctx, some); err != nil {
+				return err
+			}
+			some, size = some[:0], len(a.Bytes)
+		}
+		some = append(some, a)
+	}
+	return to.ImportAttestations(ctx, some)
+}
+
+// attestationBatch is how many attestations are written at once.
+const attestationBatch = 1000
+
 // Entries copies the entries that the target lacks.
 func Entries(ctx context.Context, from Source, to Target, progress Progress) error {
 	end, err := from.Head(ctx)
@@ -150,9 +185,10 @@ func Entries(ctx context.Context, from Source, to Target, progress Progress) err
 
 // A Result is what two equal logs have.
 type Result struct {
-	Size uint64
-	Root tlog.Hash
-	Keys uint64 // search keys
+	Size         uint64
+	Root         tlog.Hash
+	Keys         uint64 // search keys
+	Attestations uint64
 }
 
 // Compare returns an error unless both sides are equal in everything, and the
@@ -203,7 +239,11 @@ func Compare(ctx context.Context, from Source, to Target) (Result, error) {
 		return Result{}, fmt.Errorf("the %d entries lead to root %x, the head says %x", theirs.Size, root, theirs.Root)
 	}
 	keys, err := sameKeys(ctx, from, to)
-	return Result{Size: theirs.Size, Root: root, Keys: keys}, err
+	if err != nil {
+		return Result{}, err
+	}
+	attestations, err := sameAttestations(ctx, from, to)
+	return Result{Size: theirs.Size, Root: root, Keys: keys, Attestations: attestations}, err
 }
 
 // sameRecords compares the first records of both sides and calls f with each.
@@ -299,6 +339,35 @@ func sameKeys(ctx context.Context, from, to Source) (n uint64, err error) {
 			return n, fmt.Errorf("the target lacks search key %q of leaf %x", their.Name, their.Hash)
 		case !more || their != our:
 			return n, fmt.Errorf("the target has search key %q of leaf %x where the source has another one, or none", our.Name, our.Hash)
+		}
+	}
+}
+
+// sameAttestations compares all attestations of both sides, and returns how many
+// there are.
+func sameAttestations(ctx context.Context, from, to Source) (n uint64, err error) {
+	theirs, stop := iter.Pull2(from.Attestations(ctx))
+	defer stop()
+	ours, stop := iter.Pull2(to.Attestations(ctx))
+	defer stop()
+	for ; ; n++ {
+		their, err, more := theirs()
+		if err != nil {
+			return n, fmt.Errorf("reading attestations of the source: %w", err)
+		}
+		our, err, ourMore := ours()
+		if err != nil {
+			return n, fmt.Errorf("reading attestations of the target: %w", err)
+		}
+		switch {
+		case !more && !ourMore:
+			return n, nil
+		case !ourMore:
+			return n, fmt.Errorf("the target lacks the attestation with hash %x", their.Hash)
+		case !more || their.Hash != our.Hash:
+			return n, fmt.Errorf("the target has the attestation with hash %x where the source has another one, or none", our.Hash)
+		case !bytes.Equal(their.Bytes, our.Bytes):
+			return n, fmt.Errorf("the attestation with hash %x of the target is not the source's", our.Hash)
 		}
 	}
 }

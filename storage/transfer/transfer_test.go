@@ -38,6 +38,9 @@ func fill(t *testing.T, s *sqlite.Store, first, last int) {
 			if n%3 == 1 {
 				leaf.ID, leaf.Extra = tlog.LeafHash(fmt.Appendf(nil, "identity %d", n)), []byte("extra")
 			}
+			if n%50 == 7 {
+				leaf.Attestation = fmt.Appendf(make([]byte, 200_000), "attestation %d", n)
+			}
 			leaves = append(leaves, leaf)
 		}
 		if _, _, err := s.Append(t.Context(), leaves); err != nil {
@@ -49,6 +52,9 @@ func fill(t *testing.T, s *sqlite.Store, first, last int) {
 func copyAll(t *testing.T, from transfer.Source, to transfer.Target) {
 	t.Helper()
 	if err := transfer.SearchKeys(t.Context(), from, to); err != nil {
+		t.Fatal(err)
+	}
+	if err := transfer.Attestations(t.Context(), from, to); err != nil {
 		t.Fatal(err)
 	}
 	before, err := to.Head(t.Context())
@@ -82,7 +88,7 @@ func TestCopy(t *testing.T) {
 		copyAll(t, from, to)
 		result, err := transfer.Compare(t.Context(), from, to)
 		head, _ := from.Head(t.Context())
-		if want := (transfer.Result{Size: uint64(size), Root: head.Root, Keys: 2 * uint64(size)}); err != nil || result != want {
+		if want := (transfer.Result{Size: uint64(size), Root: head.Root, Keys: 2 * uint64(size), Attestations: uint64(size) / 50}); err != nil || result != want {
 			t.Fatalf("%+v, %v; want %+v", result, err, want)
 		}
 	}
@@ -119,6 +125,28 @@ type doctored struct {
 	missing uint64 // this entry and those after it, if not 0
 	keys    func([]tlog.SearchKey) []tlog.SearchKey
 	tile    func(level int, hashes []tlog.Hash) []tlog.Hash
+	attest  func([]tlog.Attestation) []tlog.Attestation
+}
+
+func (d *doctored) Attestations(ctx context.Context) iter.Seq2[tlog.Attestation, error] {
+	if d.attest == nil {
+		return d.Store.Attestations(ctx)
+	}
+	return func(yield func(tlog.Attestation, error) bool) {
+		var all []tlog.Attestation
+		for a, err := range d.Store.Attestations(ctx) {
+			if err != nil {
+				yield(a, err)
+				return
+			}
+			all = append(all, a)
+		}
+		for _, a := range d.attest(all) {
+			if !yield(a, nil) {
+				return
+			}
+		}
+	}
 }
 
 func (d *doctored) Head(ctx context.Context) (tlog.Head, error) {
@@ -184,22 +212,25 @@ func TestDifferences(t *testing.T) {
 		want  string
 		begun string // what is said before copying; "" if it cannot be seen then
 	}{
-		"value":      {doctored{record: func(r *tlog.Record) { r.Value = []byte("entry 297") }}, "entry 298 of the target is not the source's: its value differs", "entry 298 of the target is not the source's: its value differs"},
-		"extra":      {doctored{record: func(r *tlog.Record) { r.Extra = nil }}, "entry 298 of the target is not the source's: its extra data differs", "entry 298 of the target is not the source's: its extra data differs"},
-		"time":       {doctored{record: func(r *tlog.Record) { r.Time = r.Time.Add(1) }}, "its time differs", "its time differs"},
-		"identity":   {doctored{record: func(r *tlog.Record) { flip(&r.ID) }}, "its identity differs", "its identity differs"},
-		"missing":    {doctored{missing: 299}, "target: there is no entry 299", "target: there is no entry 299"},
-		"root":       {doctored{head: func(h *tlog.Head) { flip(&h.Root) }}, "the target has 300 entries, root", "the 300 entries of the target lead to root"},
-		"longer":     {doctored{head: func(h *tlog.Head) { h.Size++ }}, "the target has 301 entries", "the target has 301 entries, the source only 300"},
-		"shorter":    {doctored{head: func(h *tlog.Head) { h.Size-- }}, "the target has 299 entries", "the 299 entries of the target lead to root"},
-		"head time":  {doctored{head: func(h *tlog.Head) { h.Time = h.Time.Add(1) }}, "and time", ""},
-		"full tile":  {doctored{tile: func(l int, h []tlog.Hash) []tlog.Hash { flipIf(h, len(h) == 256, 77); return h }}, "hash 77 of tile 0/0", ""},
-		"edge tile":  {doctored{tile: func(l int, h []tlog.Hash) []tlog.Hash { flipIf(h, len(h) == 44, 43); return h }}, "hash 43 of tile 0/1", ""},
-		"upper tile": {doctored{tile: func(l int, h []tlog.Hash) []tlog.Hash { flipIf(h, l == 1, 0); return h }}, "hash 0 of tile 1/0", ""},
-		"no tile":    {doctored{tile: func(l int, h []tlog.Hash) []tlog.Hash { return h[:len(h)-1] }}, "tile 0/0 of the target has 255 hashes", ""},
-		"key lost":   {doctored{keys: func(k []tlog.SearchKey) []tlog.SearchKey { return without(k, "key 77") }}, `has search key "key 78"`, ""},
-		"last key":   {doctored{keys: func(k []tlog.SearchKey) []tlog.SearchKey { return without(k, "key 99") }}, `lacks search key "key 99"`, ""},
-		"other key":  {doctored{keys: func(k []tlog.SearchKey) []tlog.SearchKey { return with(k, "zebra") }}, `has search key "zebra"`, ""},
+		"value":            {doctored{record: func(r *tlog.Record) { r.Value = []byte("entry 297") }}, "entry 298 of the target is not the source's: its value differs", "entry 298 of the target is not the source's: its value differs"},
+		"extra":            {doctored{record: func(r *tlog.Record) { r.Extra = nil }}, "entry 298 of the target is not the source's: its extra data differs", "entry 298 of the target is not the source's: its extra data differs"},
+		"time":             {doctored{record: func(r *tlog.Record) { r.Time = r.Time.Add(1) }}, "its time differs", "its time differs"},
+		"identity":         {doctored{record: func(r *tlog.Record) { flip(&r.ID) }}, "its identity differs", "its identity differs"},
+		"missing":          {doctored{missing: 299}, "target: there is no entry 299", "target: there is no entry 299"},
+		"root":             {doctored{head: func(h *tlog.Head) { flip(&h.Root) }}, "the target has 300 entries, root", "the 300 entries of the target lead to root"},
+		"longer":           {doctored{head: func(h *tlog.Head) { h.Size++ }}, "the target has 301 entries", "the target has 301 entries, the source only 300"},
+		"shorter":          {doctored{head: func(h *tlog.Head) { h.Size-- }}, "the target has 299 entries", "the 299 entries of the target lead to root"},
+		"head time":        {doctored{head: func(h *tlog.Head) { h.Time = h.Time.Add(1) }}, "and time", ""},
+		"full tile":        {doctored{tile: func(l int, h []tlog.Hash) []tlog.Hash { flipIf(h, len(h) == 256, 77); return h }}, "hash 77 of tile 0/0", ""},
+		"edge tile":        {doctored{tile: func(l int, h []tlog.Hash) []tlog.Hash { flipIf(h, len(h) == 44, 43); return h }}, "hash 43 of tile 0/1", ""},
+		"upper tile":       {doctored{tile: func(l int, h []tlog.Hash) []tlog.Hash { flipIf(h, l == 1, 0); return h }}, "hash 0 of tile 1/0", ""},
+		"no tile":          {doctored{tile: func(l int, h []tlog.Hash) []tlog.Hash { return h[:len(h)-1] }}, "tile 0/0 of the target has 255 hashes", ""},
+		"key lost":         {doctored{keys: func(k []tlog.SearchKey) []tlog.SearchKey { return without(k, "key 77") }}, `has search key "key 78"`, ""},
+		"last key":         {doctored{keys: func(k []tlog.SearchKey) []tlog.SearchKey { return without(k, "key 99") }}, `lacks search key "key 99"`, ""},
+		"other key":        {doctored{keys: func(k []tlog.SearchKey) []tlog.SearchKey { return with(k, "zebra") }}, `has search key "zebra"`, ""},
+		"attestation lost": {doctored{attest: func(a []tlog.Attestation) []tlog.Attestation { return a[1:] }}, "has the attestation with hash", ""},
+		"last attestation": {doctored{attest: func(a []tlog.Attestation) []tlog.Attestation { return a[:len(a)-1] }}, "lacks the attestation with hash", ""},
+		"its bytes":        {doctored{attest: func(a []tlog.Attestation) []tlog.Attestation { a[1].Bytes[0]++; return a }}, "is not the source's", ""},
 	} {
 		to := test.to
 		to.Store = whole
@@ -213,6 +244,10 @@ func TestDifferences(t *testing.T) {
 		}
 	}
 	// A source that contradicts itself is no less wrong.
+	rotten := &doctored{Store: from, attest: func(a []tlog.Attestation) []tlog.Attestation { a[1].Bytes[0]++; return a }}
+	if err := transfer.Attestations(t.Context(), rotten, openStore(t, clock)); err == nil || !strings.Contains(err.Error(), "hashes to") {
+		t.Errorf("a source with an attestation of other bytes: %v", err)
+	}
 	broken := &doctored{Store: from, missing: 200}
 	if err := transfer.Entries(t.Context(), broken, openStore(t, clock), func(uint64, uint64) {}); err == nil || !strings.Contains(err.Error(), "source: there is no entry 200") {
 		t.Errorf("a source that lacks entry 200: %v", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/sigstack/sigstack/ca/ext"
 	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/storage/audit"
+	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/test/harness"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/ct"
@@ -60,6 +61,9 @@ func TestLimitsTable(t *testing.T) {
 		"identity token":                                                      {"16 KiB", "1024", "400"},
 		"submission to the transparency log, request to retrieve entries":     {"rekor.max-entry-bytes", mib(tlog.MaxBatchBytes), "413"},
 		"entries in one retrieve request":                                     {"10", "422"},
+		"attestation beside an entry":                                         {"rekor.attestations.max-bytes", mib(bucket.MaxAttestation)},
+		"one object of the attestation bucket, written or read":               {"5 s", "16", "503"},
+		"opening the attestation bucket":                                      {"20 s"},
 		"search request":                                                      {"1 MiB", "320", "512", "413", "422"},
 		"key, pgp key ring, signature in an entry":                            {kib(sigkey.MaxKeySize), kib(sigkey.MaxRingSize), kib(sigkey.MaxSignatureSize), "400"},
 		"RSA key in an entry":                                                 {"1024", "8192", "4096", "400"},

@@ -86,7 +86,7 @@ func TestCopy(t *testing.T) {
 		t.Errorf("the copy was not taken up:\n%s", r.Stderr)
 	}
 	again := client.Run("sigstack", "copy", "--from", from, "--to", to) // nothing is left to do
-	for _, line := range []string{fmt.Sprintf("rekorv1: %d entries, root ", len(acknowledged)), "ct: 6 entries, root ", "audit: 12 rows, head "} {
+	for _, line := range []string{fmt.Sprintf("rekorv1: %d entries, root ", len(acknowledged)), " search keys, 1 attestations: equal\n", "ct: 6 entries, root ", "audit: 12 rows, head "} {
 		if !strings.Contains(r.Stdout, line) || r.Stdout != again.Stdout {
 			t.Errorf("the copy says\n%s\nand once more\n%s\nwant %q", r.Stdout, again.Stdout, line)
 		}
@@ -154,9 +154,14 @@ func contentOf(t *testing.T, server *harness.Server, acknowledged []acknowledgem
 	}
 	getJSON(t, server.URL+"/api/v1/log", &log)
 	out["log"] = fmt.Sprint(log.TreeSize, log.RootHash, log.TreeID)
+	attestations := 0
 	for index := range log.TreeSize {
 		uuid, e := entryAt(t, server, index)
-		out[fmt.Sprint("entry ", index)] = fmt.Sprintf("%s %s %d %s %d", uuid, e.Body, e.IntegratedTime, e.LogID, e.LogIndex)
+		out[fmt.Sprint("entry ", index)] = fmt.Sprintf("%s %s %d %s %d %s", uuid, e.Body, e.IntegratedTime, e.LogID, e.LogIndex, e.Attestation.Data)
+		attestations += min(1, len(e.Attestation.Data))
+	}
+	if attestations < 2 { // of both versions of intoto
+		t.Errorf("%d attestations are shown", attestations)
 	}
 	var head struct {
 		Size int    `json:"tree_size"`

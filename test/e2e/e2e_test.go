@@ -329,6 +329,9 @@ func logIndex(t *testing.T, r harness.Result) int {
 
 // logEntry is an entry as the Rekor API gives it.
 type logEntry struct {
+	Attestation struct {
+		Data []byte `json:"data"`
+	} `json:"attestation"`
 	Body           []byte `json:"body"`
 	IntegratedTime int64  `json:"integratedTime"`
 	LogID          string `json:"logID"`

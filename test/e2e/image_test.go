@@ -256,6 +256,9 @@ func attestAs(t *testing.T, server *harness.Server, email, kind string, how ...s
 	if !bytes.Contains(entry.Body, []byte(`"kind":"`+kind+`"`)) {
 		t.Errorf("the attestation is logged as %s, want kind %s", entry.Body, kind)
 	}
+	if kept := bytes.Equal(entry.Attestation.Data, envelope.Payload); kept != (kind == "intoto") || !kept && entry.Attestation.Data != nil {
+		t.Errorf("the log shows the attestation %q beside an entry of kind %s", entry.Attestation.Data, kind)
+	}
 }
 
 // signSBOM attaches an SBOM to an image and signs it.

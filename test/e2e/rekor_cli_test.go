@@ -275,8 +275,10 @@ func (u *user) attest(kind, artifact string, statement []byte, subject string) {
 		t.Errorf("rekor-cli verify of %s does not find entry %s\n%s", kind, uuid, out)
 	}
 	payload := sha256.Sum256(statement)
-	if out := u.rekorCLI("get", "--uuid", uuid, "--format", "json").Stdout; !strings.Contains(out, hex.EncodeToString(payload[:])) {
-		t.Errorf("rekor-cli get %s does not show the hash of the payload\n%s", uuid, out)
+	out = u.rekorCLI("get", "--uuid", uuid, "--format", "json").Stdout
+	var entry struct{ Attestation string }
+	if err := json.Unmarshal([]byte(out), &entry); err != nil || !strings.Contains(out, hex.EncodeToString(payload[:])) || !strings.Contains(entry.Attestation, string(statement)) {
+		t.Errorf("rekor-cli get %s does not show the statement and its hash: %v\n%s", uuid, err, out)
 	}
 	u.found(uuid, "--sha", hex.EncodeToString(payload[:]))
 	u.found(uuid, "--sha", subject)

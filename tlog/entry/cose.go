@@ -106,6 +106,19 @@ func proposeCOSE(spec value) (*proposal, error) {
 	return &proposal{body: c.body(), keys: keys, attestation: message, attestationKey: c.envelope.searchKey()}, nil
 }
 
+// attestedCOSE returns the hash of the message of a stored spec.
+func attestedCOSE(spec value) (digest, error) {
+	m, err := spec.members("data")
+	if err != nil {
+		return digest{}, err
+	}
+	data, err := requiredMembers(m[0], "data", "envelopeHash")
+	if err != nil {
+		return digest{}, err
+	}
+	return readDigest(data[0], "data.envelopeHash", "sha256")
+}
+
 // parseCOSE reads a tagged COSE_Sign1 message.
 func parseCOSE(message []byte) (*gocose.Sign1Message, error) {
 	if err := checkCOSE(message); err != nil {

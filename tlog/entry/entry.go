@@ -34,6 +34,7 @@ package entry
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"regexp"
@@ -154,14 +155,7 @@ func Propose(proposed []byte) (*Entry, error) {
 //
 // Signatures are not verified again. The error is as for [Propose].
 func Keys(body []byte) ([]string, error) {
-	if err := checkJSON(body); err != nil {
-		return nil, invalid(fmt.Errorf("entry is not JSON: %w", err))
-	}
-	name, version, spec, err := header(trimmed(body))
-	if err != nil {
-		return nil, err
-	}
-	k, err := lookup(name, version)
+	k, spec, err := readBody(body)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +168,34 @@ func Keys(body []byte) ([]string, error) {
 		return nil, invalid(err)
 	}
 	return sorted, nil
+}
+
+// Attested returns the SHA-256 of the attestation of a stored leaf value; ok is
+// false for the kinds that have none. It is that of the [Entry.Attestation] that
+// the value was made with. The error is as for [Propose].
+func Attested(body []byte) (sum [sha256.Size]byte, ok bool, err error) {
+	k, spec, err := readBody(body)
+	if err != nil || k.attested == nil {
+		return sum, false, err
+	}
+	d, err := k.attested(spec)
+	if err != nil {
+		return sum, false, invalid(err)
+	}
+	return [sha256.Size]byte(d.raw()), true, nil
+}
+
+// readBody returns the kind of a stored leaf value, and its spec.
+func readBody(body []byte) (kind, value, error) {
+	if err := checkJSON(body); err != nil {
+		return kind{}, nil, invalid(fmt.Errorf("entry is not JSON: %w", err))
+	}
+	name, version, spec, err := header(trimmed(body))
+	if err != nil {
+		return kind{}, nil, err
+	}
+	k, err := lookup(name, version)
+	return k, spec, err
 }
 
 // header returns the members of the outer object. It checks that kind is not

@@ -39,6 +39,9 @@ func FuzzPropose(f *testing.F) {
 			if a := fmt.Sprintf("sha256:%x", sha256.Sum256(e.Attestation)); e.AttestationKey != "" && (a != e.AttestationKey || !slices.Contains(keys, a)) {
 				t.Fatalf("attestation key %q, want %q, and among the keys of the body", e.AttestationKey, a)
 			}
+			if sum, ok, err := Attested(e.Body); err != nil || ok != (e.AttestationKey != "") || ok && fmt.Sprintf("sha256:%x", sum) != e.AttestationKey {
+				t.Fatalf("the body attests %x (%v, %v), want %q", sum, ok, err, e.AttestationKey)
+			}
 			// The subjects of a statement are in the proposal only.
 			for _, k := range keys {
 				if !slices.Contains(e.Keys, k) {
@@ -60,6 +63,9 @@ func FuzzKeys(f *testing.F) {
 	fuzz.Run(f, seeds, Keys, func(t *testing.T, in []byte, keys []string, err error) {
 		if len(keys) > MaxKeys || err == nil && !json.Valid(in) {
 			t.Fatalf("%d keys, %v", len(keys), err)
+		}
+		if sum, ok, attests := Attested(in); err == nil && (attests != nil || ok && !slices.Contains(keys, fmt.Sprintf("sha256:%x", sum))) {
+			t.Fatalf("it attests %x (%v), which is not among its keys %q", sum, attests, keys)
 		}
 		for _, k := range keys {
 			if k == "" || len(k) > MaxKeyLength {

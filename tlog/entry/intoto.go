@@ -65,6 +65,19 @@ func inTotoProposal(body []byte, keys *keySet, payloadType string, payload []byt
 	return &proposal{body: body, keys: keys, attestation: payload, attestationKey: sum.searchKey()}
 }
 
+// attestedInToto returns the hash of the payload of a stored spec of either version.
+func attestedInToto(spec value) (digest, error) {
+	m, err := spec.members("content")
+	if err != nil {
+		return digest{}, err
+	}
+	content, err := requiredMembers(m[0], "content", "payloadHash")
+	if err != nil {
+		return digest{}, err
+	}
+	return readDigest(content[0], "content.payloadHash", "sha256")
+}
+
 type inToto001 struct {
 	envelope, payload digest
 	key               *sigkey.X509

@@ -21,9 +21,6 @@ import (
 	der "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// auditVersion is the version of the schema that this checker reads.
-const auditVersion = 2
-
 // auditDomain begins what the hash of a row is over.
 const auditDomain = "sigstack audit row, version 1\n"
 
@@ -36,6 +33,8 @@ type AuditSource struct {
 // auditQueries are what a storage is asked.
 type auditQueries struct {
 	version, snapshot, rows, head, entries string
+
+	reads int // the version of the schema that they fit
 }
 
 // AuditDir opens the audit log and the CT log of a data directory. Nothing is
@@ -43,6 +42,7 @@ type auditQueries struct {
 func AuditDir(dir string) (*AuditSource, error) {
 	s := &AuditSource{queries: auditQueries{
 		version:  "PRAGMA user_version",
+		reads:    2,
 		snapshot: "BEGIN",
 		rows:     "SELECT seq, time, kind, serial, record, hash FROM audit ORDER BY seq",
 		head:     "SELECT seq, hash FROM audit_head",
@@ -69,6 +69,7 @@ func AuditDir(dir string) (*AuditSource, error) {
 func AuditDatabase(db *sql.DB) *AuditSource {
 	return &AuditSource{audit: db, ct: db, queries: auditQueries{
 		version:  "SELECT COALESCE(MAX(version), 0) FROM sigstack_schema",
+		reads:    3,
 		snapshot: "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT",
 		rows:     "SELECT seq, time, kind, serial, record, hash FROM sigstack_audit_row ORDER BY seq",
 		head:     "SELECT seq, hash FROM sigstack_audit_head",
@@ -206,8 +207,8 @@ func (c *auditCheck) rows(ctx context.Context) error {
 	if err := conn.QueryRowContext(ctx, c.source.queries.version).Scan(&version); err != nil {
 		return err
 	}
-	if version != auditVersion {
-		return fmt.Errorf("it has schema version %d, and this checker reads version %d; a start of the server brings an older one to its own", version, auditVersion)
+	if version != c.source.queries.reads {
+		return fmt.Errorf("it has schema version %d, and this checker reads version %d; a start of the server brings an older one to its own", version, c.source.queries.reads)
 	}
 	if _, err := conn.ExecContext(ctx, c.source.queries.snapshot); err != nil {
 		return err

@@ -63,7 +63,8 @@ type DirOptions struct {
 //     apiVersion and spec; CT: as CheckCT, and the stored signature of its SCT);
 //   - each tile of each level against the entries, and that there is no other;
 //   - the root of the head, of the second memory and of older checkpoints;
-//   - that each search key leads to an entry.
+//   - that each search key leads to an entry;
+//   - that each attestation is what its hash says.
 func CheckDir(ctx context.Context, dir string, o DirOptions) (Report, error) {
 	keys := make(map[[4]byte]*dirKey)
 	for _, k := range o.PublicKeys {
@@ -179,6 +180,7 @@ func (c *dirCheck) run(ctx context.Context) error {
 		func(ctx context.Context) error { return c.tree(ctx, states) },
 		c.strayTiles,
 		c.searchKeys,
+		c.attestations,
 	} {
 		var bad *corrupt
 		if err := step(ctx); errors.As(err, &bad) {
@@ -555,6 +557,26 @@ func (c *dirCheck) searchKeys(ctx context.Context) error {
 			return dbError(ctx, err)
 		}
 		c.out.find(fmt.Sprintf("search key %.200q", key), "it leads to leaf hash %x, which no entry has", hash)
+	}
+	return dbError(ctx, rows.Err())
+}
+
+// attestations hashes what is kept beside the entries.
+func (c *dirCheck) attestations(ctx context.Context) error {
+	rows, err := c.db.QueryContext(ctx, "SELECT hash, bytes FROM attestation")
+	if err != nil {
+		return dbError(ctx, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var hash, attestation []byte
+		if err := rows.Scan(&hash, &attestation); err != nil {
+			return dbError(ctx, err)
+		}
+		c.out.Counts.Attestations++
+		if sum := sha256.Sum256(attestation); !bytes.Equal(sum[:], hash) {
+			c.out.find(fmt.Sprintf("attestation %x", hash), "its %d bytes hash to %x", len(attestation), sum)
+		}
 	}
 	return dbError(ctx, rows.Err())
 }

@@ -105,12 +105,13 @@ type LogReport struct {
 
 // Counts says how much was looked at.
 type Counts struct {
-	Entries     uint64
-	Signatures  uint64 // verified
-	Proofs      uint64 // of inclusion and consistency, verified
-	Checkpoints uint64 // and tree heads
-	Tiles       uint64
-	SearchKeys  uint64
+	Entries      uint64
+	Signatures   uint64 // verified
+	Proofs       uint64 // of inclusion and consistency, verified
+	Checkpoints  uint64 // and tree heads
+	Tiles        uint64
+	SearchKeys   uint64
+	Attestations uint64 // over HTTP once for each entry
 }
 
 // A Finding is one thing that is wrong.
@@ -169,8 +170,8 @@ func (r Report) Write(w io.Writer) error {
 			line("  key     %s", l.KeyID)
 		}
 		c := l.Counts
-		line("  checked %d entries, %d signatures, %d proofs, %d checkpoints, %d tiles, %d search keys",
-			c.Entries, c.Signatures, c.Proofs, c.Checkpoints, c.Tiles, c.SearchKeys)
+		line("  checked %d entries, %d signatures, %d proofs, %d checkpoints, %d tiles, %d search keys, %d attestations",
+			c.Entries, c.Signatures, c.Proofs, c.Checkpoints, c.Tiles, c.SearchKeys, c.Attestations)
 		for _, f := range l.Findings {
 			line("  WRONG   %s", f)
 		}

@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"database/sql"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -106,9 +107,9 @@ func newServer(t testing.TB, rekorSize, ctSize int) *server {
 		var store *sqlite.Store
 		s.rekorLog, store = open(name, key)
 		s.trees = append(s.trees, key)
-		return rekor.Shard{Log: s.rekorLog, TreeID: store.TreeID(), Signer: key, Index: store}, nil
+		return rekor.Shard{Log: s.rekorLog, TreeID: store.TreeID(), Signer: key, Index: store, Attestations: store}, nil
 	}
-	s.rekor = must(rekor.New(rekor.Config{Shards: []rekor.Shard{must(next(context.Background()))}, Next: next}))
+	s.rekor = must(rekor.New(rekor.Config{Shards: []rekor.Shard{must(next(context.Background()))}, Next: next, MaxAttestation: 1000}))
 	s.ct = must(ct.New(s.ctTlog, ct.Config{Signer: s.ctKey, Now: now, Roots: func() []*x509.Certificate { return []*x509.Certificate{s.root} }}))
 	mux := http.NewServeMux()
 	mux.Handle("/ct/v1/", ctlog.New(ctlog.Config{Log: s.ct, Status: api.Status, Logger: logger}))
@@ -128,6 +129,14 @@ func (s *server) addRekor(t testing.TB) {
 	e := &entry.Entry{
 		Body: fmt.Appendf(nil, `{"apiVersion":"0.0.1","kind":"hashedrekord","spec":{"n":%d}}`, s.rekorSize),
 		Keys: []string{fmt.Sprintf("sha256:%064d", s.rekorSize), "dev@example.com"},
+	}
+	switch s.rekorSize % 10 { // what was signed is kept beside the entry
+	case 8:
+		e.Attestation = fmt.Appendf(nil, "message %d", s.rekorSize)
+		e.Body = fmt.Appendf(nil, `{"apiVersion":"0.0.1","kind":"cose","spec":{"data":{"envelopeHash":{"algorithm":"sha256","value":"%x"}}}}`, sha256.Sum256(e.Attestation))
+	case 9:
+		e.Attestation = fmt.Appendf(nil, "payload %d", s.rekorSize)
+		e.Body = fmt.Appendf(nil, `{"apiVersion":"0.0.1","kind":"intoto","spec":{"content":{"payloadHash":{"algorithm":"sha256","value":"%x"}}}}`, sha256.Sum256(e.Attestation))
 	}
 	if _, err := s.rekor.Create(context.Background(), e); err != nil {
 		t.Fatal(err)
@@ -311,7 +320,7 @@ func TestRekor(t *testing.T) {
 	r := s.checkRekor(t, proxy{}, all)
 	expectFindings(t, r)
 	l := r.Logs[0]
-	if l.Kind != "rekor" || l.Size != 43 || l.Counts.Entries != 43 || l.Counts.Proofs < 43+42 || l.Counts.Signatures < 2*43 || l.Origin != s.origin || len(l.KeyID) != 64 {
+	if l.Kind != "rekor" || l.Size != 43 || l.Counts.Entries != 43 || l.Counts.Proofs < 43+42 || l.Counts.Signatures < 2*43 || l.Counts.Attestations != 8 || l.Origin != s.origin || len(l.KeyID) != 64 {
 		t.Fatalf("report %+v", l)
 	}
 	r = s.checkRekor(t, proxy{}, func(o *fsck.Options) { o.PublicKey = nil })
@@ -330,15 +339,18 @@ func TestRekor(t *testing.T) {
 		"flipped SET": {editEntry(3, func(e map[string]any) {
 			verification(e)["signedEntryTimestamp"] = flip(verification(e)["signedEntryTimestamp"])
 		}), nil, []string{"entry 3: its SignedEntryTimestamp"}},
-		"other time":      {editEntry(3, func(e map[string]any) { e["integratedTime"] = 1 }), nil, []string{"entry 3: its SignedEntryTimestamp", "entry 3: its integratedTime is 1"}},
-		"other logID":     {editEntry(3, func(e map[string]any) { e["logID"] = flip(e["logID"]) }), nil, []string{"entry 3: its logID"}},
-		"flipped proof":   {editEntry(42, func(e map[string]any) { h := inclusion(e)["hashes"].([]any); h[0] = flip(h[0]) }), nil, []string{"entry 42: its inclusion proof does not verify"}},
-		"other root":      {editEntry(4, func(e map[string]any) { inclusion(e)["rootHash"] = flip(inclusion(e)["rootHash"]) }), nil, []string{"entry 4: its inclusion proof is for size 43", "entry 4: its inclusion proof does not verify"}},
-		"other index":     {editEntry(4, func(e map[string]any) { inclusion(e)["logIndex"] = 5 }), nil, []string{"entry 4: its inclusion proof is for index 5"}},
-		"flipped note":    {editEntry(5, func(e map[string]any) { inclusion(e)["checkpoint"] = flip(inclusion(e)["checkpoint"]) }), nil, []string{"entry 5: the checkpoint of its inclusion proof"}},
-		"forked note":     {editEntry(5, func(e map[string]any) { inclusion(e)["checkpoint"] = string(s.fork(s.rekorKey, 43)) }), nil, []string{"entry 5: its inclusion proof is for size 43", "checkpoint of size 43: the log signed the root"}},
-		"not an entry":    {editEntry(6, func(e map[string]any) { e["body"] = "e30=" }), nil, []string{"entry 6: its body is not a JSON object with exactly", "checkpoint: it says"}},
-		"body not base64": {editEntry(6, func(e map[string]any) { e["body"] = "!" }), nil, []string{"entry 6: its body is not standard base64", "checkpoint: its root was not compared"}},
+		"other time":                  {editEntry(3, func(e map[string]any) { e["integratedTime"] = 1 }), nil, []string{"entry 3: its SignedEntryTimestamp", "entry 3: its integratedTime is 1"}},
+		"other message":               {editEntry(8, func(e map[string]any) { e["attestation"] = map[string]any{"data": "bWVzc2FnZSA5"} }), nil, []string{"entry 8: its attestation hashes to"}},
+		"other payload":               {editEntry(9, func(e map[string]any) { e["attestation"] = map[string]any{"data": "cGF5bG9hZCA4"} }), nil, []string{"entry 9: its attestation hashes to"}},
+		"attestation of another kind": {editEntry(10, func(e map[string]any) { e["attestation"] = map[string]any{"data": ""} }), nil, []string{"entry 10: its attestation hashes to"}},
+		"other logID":                 {editEntry(3, func(e map[string]any) { e["logID"] = flip(e["logID"]) }), nil, []string{"entry 3: its logID"}},
+		"flipped proof":               {editEntry(42, func(e map[string]any) { h := inclusion(e)["hashes"].([]any); h[0] = flip(h[0]) }), nil, []string{"entry 42: its inclusion proof does not verify"}},
+		"other root":                  {editEntry(4, func(e map[string]any) { inclusion(e)["rootHash"] = flip(inclusion(e)["rootHash"]) }), nil, []string{"entry 4: its inclusion proof is for size 43", "entry 4: its inclusion proof does not verify"}},
+		"other index":                 {editEntry(4, func(e map[string]any) { inclusion(e)["logIndex"] = 5 }), nil, []string{"entry 4: its inclusion proof is for index 5"}},
+		"flipped note":                {editEntry(5, func(e map[string]any) { inclusion(e)["checkpoint"] = flip(inclusion(e)["checkpoint"]) }), nil, []string{"entry 5: the checkpoint of its inclusion proof"}},
+		"forked note":                 {editEntry(5, func(e map[string]any) { inclusion(e)["checkpoint"] = string(s.fork(s.rekorKey, 43)) }), nil, []string{"entry 5: its inclusion proof is for size 43", "checkpoint of size 43: the log signed the root"}},
+		"not an entry":                {editEntry(6, func(e map[string]any) { e["body"] = "e30=" }), nil, []string{"entry 6: its body is not a JSON object with exactly", "checkpoint: it says"}},
+		"body not base64":             {editEntry(6, func(e map[string]any) { e["body"] = "!" }), nil, []string{"entry 6: its body is not standard base64", "checkpoint: its root was not compared"}},
 		"missing entry": {editJSON("/api/v1/log/entries/retrieve", func(v any) any {
 			if list := v.([]any); len(list) == 3 {
 				return list[:2]
@@ -668,7 +680,7 @@ func TestDir(t *testing.T) {
 	if len(r.Logs) != 2 || r.Logs[0].Kind != "ct" || r.Logs[1].Kind != "rekor" {
 		t.Fatalf("report %+v", r)
 	}
-	if l := r.Logs[1]; l.Size != n || l.Counts.Entries != n || l.Counts.Tiles != 3+1 || l.Counts.SearchKeys != 2*n || l.Counts.Checkpoints != n+2 || l.Origin != s.origin {
+	if l := r.Logs[1]; l.Size != n || l.Counts.Entries != n || l.Counts.Tiles != 3+1 || l.Counts.SearchKeys != 2*n || l.Counts.Attestations != n/5 || l.Counts.Checkpoints != n+2 || l.Origin != s.origin {
 		t.Errorf("report %+v", l)
 	}
 	if l := r.Logs[0]; l.Size != m || l.Counts.Entries != m || l.Counts.Signatures != m+2 {
@@ -690,6 +702,9 @@ func TestDir(t *testing.T) {
 		damage func(t *testing.T, dir string)
 		want   []string
 	}{
+		"attestation byte": {"rekorv1", func(t *testing.T, dir string) {
+			flipBlob(t, dir, "attestation", "bytes", "bytes = x'"+hex.EncodeToString([]byte("payload 9"))+"'", 3)
+		}, []string{fmt.Sprintf("attestation %x: its 9 bytes hash to", sha256.Sum256([]byte("payload 9")))}},
 		"entry byte":              {"rekorv1", func(t *testing.T, dir string) { flipBlob(t, dir, "entry", "value", "idx = 17", 40) }, []string{"entry 17: its value hashes to"}},
 		"entry byte and its hash": {"rekorv1", replaceEntry, []string{"tile 0/1: its hash 44 is", "tile 1/0: its hash 1 is", "head: it says that the root at size 600", "signed checkpoint of size 600: it says", "signed checkpoint of size 599: it says"}},
 		"first byte":              {"rekorv1", func(t *testing.T, dir string) { flipBlob(t, dir, "entry", "value", "idx = 0", 0) }, []string{"entry 0: its body is not a JSON", "entry 0: its value hashes to"}},

@@ -48,9 +48,9 @@ type rekorTree struct {
 }
 
 // CheckRekor checks a Rekor v1 log. Of the tree that is in use, and of each that is
-// frozen: its public key, its checkpoint, each entry by its index (body, UUID,
-// SignedEntryTimestamp, inclusion proof and the checkpoint that comes with it), the
-// root over all of them, and that older checkpoints are consistent with it.
+// frozen: its public key, its checkpoint, each entry by its index (body, attestation,
+// UUID, SignedEntryTimestamp, inclusion proof and the checkpoint that comes with it),
+// the root over all of them, and that older checkpoints are consistent with it.
 func CheckRekor(ctx context.Context, o Options) (Report, error) {
 	base := strings.TrimRight(o.URL, "/")
 	active := &rekorCheck{client: newClient(o), out: &LogReport{Log: base, Kind: "rekor"}}
@@ -254,6 +254,9 @@ func (c *rekorCheck) checkpoint(note string) (checkpoint.Checkpoint, string) {
 
 // rekorEntry is an entry as Rekor v1 shows it.
 type rekorEntry struct {
+	Attestation *struct {
+		Data []byte `json:"data"`
+	} `json:"attestation"`
 	Body           string `json:"body"`
 	IntegratedTime int64  `json:"integratedTime"`
 	LogID          string `json:"logID"`
@@ -368,6 +371,13 @@ func (c *rekorCheck) entry(uuid string, e rekorEntry, leaf *rekorLeaf, notes map
 	if problem := rekorBody(body); problem != "" {
 		bad("%s", problem)
 	}
+	if e.Attestation != nil {
+		if sum := sha256.Sum256(e.Attestation.Data); attested(body) == hex.EncodeToString(sum[:]) {
+			counts.Attestations++
+		} else {
+			bad("its attestation hashes to %x, which is not what its body says", sum)
+		}
+	}
 	if want := c.prefix + hex.EncodeToString(leaf.hash[:]); uuid != want {
 		bad("its UUID is %.80s, but its tree and body say %s", uuid, want)
 	}
@@ -438,6 +448,34 @@ func rekorBody(body []byte) string {
 	return ""
 }
 
+// attested returns the hexadecimal SHA-256 of the attestation of an entry: of the
+// payload of an intoto envelope, of the message of a cose entry. It is empty for
+// other kinds.
+func attested(body []byte) string {
+	var e struct {
+		Kind string `json:"kind"`
+		Spec struct {
+			Content struct {
+				PayloadHash struct{ Algorithm, Value string } `json:"payloadHash"`
+			} `json:"content"`
+			Data struct {
+				EnvelopeHash struct{ Algorithm, Value string } `json:"envelopeHash"`
+			} `json:"data"`
+		} `json:"spec"`
+	}
+	if json.Unmarshal(body, &e) != nil {
+		return ""
+	}
+	hash := e.Spec.Content.PayloadHash
+	if e.Kind == "cose" {
+		hash = e.Spec.Data.EnvelopeHash
+	}
+	if e.Kind != "intoto" && e.Kind != "cose" || hash.Algorithm != "sha256" {
+		return ""
+	}
+	return hash.Value
+}
+
 func decodeHashes(list []string) ([][]byte, error) {
 	if len(list) > 64 {
 		return nil, fmt.Errorf("%d hashes, want at most 64", len(list))
@@ -457,6 +495,7 @@ func decodeHashes(list []string) ([][]byte, error) {
 func (c *rekorCheck) use(ctx context.Context, f *fold, w rekorWindow) error {
 	c.out.take(w.findings...)
 	c.out.Counts.Entries += w.counts.Entries
+	c.out.Counts.Attestations += w.counts.Attestations
 	c.out.Counts.Signatures += w.counts.Signatures
 	c.out.Counts.Proofs += w.counts.Proofs
 	c.out.Counts.Checkpoints += w.counts.Checkpoints

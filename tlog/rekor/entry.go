@@ -27,6 +27,12 @@ type LogEntry struct {
 	LogIndex       uint64 // virtual
 	Proof          InclusionProof
 	SET            []byte // signed entry timestamp, ASN.1 DER
+
+	// Attestation is what the entry was made of, where that is kept. It is not in
+	// the answer to who has just sent it.
+	Attestation []byte
+
+	attested *tlog.Hash // the hash of the attestation; nil for a kind that has none
 }
 
 // An InclusionProof proves that a leaf is in the tree of a checkpoint (RFC
@@ -71,7 +77,12 @@ func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
 
 // createIn adds an entry to a shard.
 func (l *Log) createIn(ctx context.Context, s *shard, e *entry.Entry) (*LogEntry, error) {
-	in, err := s.Log.Add(ctx, tlog.Leaf{Value: e.Body, Keys: stored(e.Keys)})
+	leaf := tlog.Leaf{Value: e.Body, Keys: stored(e.Keys)}
+	attested, err := l.keep(ctx, s, e, &leaf)
+	if err != nil {
+		return nil, err
+	}
+	in, err := s.Log.Add(ctx, leaf)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +90,7 @@ func (l *Log) createIn(ctx context.Context, s *shard, e *entry.Entry) (*LogEntry
 	if in.Dup {
 		return nil, &ExistsError{UUID: uuid}
 	}
-	signed, err := l.sign(s, uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body})
+	signed, err := l.sign(s, uuid, tlog.Entry{Index: in.Index, Time: in.Time, Value: e.Body}, attested)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", tlog.ErrUnknown, err)
 	}
@@ -121,7 +132,7 @@ func (l *Log) get(ctx context.Context, s *shard, index uint64) (*LogEntry, error
 		if err != nil {
 			return nil, err
 		}
-		if e, err = l.sign(s, s.uuid(tlog.LeafHash(entries[0].Value)), entries[0]); err != nil {
+		if e, err = l.sign(s, s.uuid(tlog.LeafHash(entries[0].Value)), entries[0], attested(entries[0].Value)); err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +143,9 @@ func (l *Log) get(ctx context.Context, s *shard, index uint64) (*LogEntry, error
 	if err != nil {
 		return nil, err
 	}
-	return e.in(s, tree, proof), nil
+	out := e.in(s, tree, proof)
+	out.Attestation, err = l.attestation(ctx, s, e)
+	return out, err
 }
 
 // ByUUID returns the entry with a UUID of 64 or 80 hexadecimal digits in any
@@ -175,8 +188,8 @@ func (l *Log) ByID(ctx context.Context, id ID) (*LogEntry, error) {
 
 // sign returns an entry of a shard with its SET and without a proof, and remembers
 // it.
-func (l *Log) sign(s *shard, uuid string, e tlog.Entry) (*LogEntry, error) {
-	out := &LogEntry{UUID: uuid, Body: e.Value, IntegratedTime: e.Time.Unix(), LogID: s.logID, LogIndex: s.base + e.Index}
+func (l *Log) sign(s *shard, uuid string, e tlog.Entry, attested *tlog.Hash) (*LogEntry, error) {
+	out := &LogEntry{UUID: uuid, Body: e.Value, IntegratedTime: e.Time.Unix(), LogID: s.logID, LogIndex: s.base + e.Index, attested: attested}
 	digest := sha256.Sum256(out.signedText())
 	var err error
 	out.SET, err = s.Signer.Sign(rand.Reader, digest[:], crypto.SHA256)

@@ -45,8 +45,11 @@
 //     not doubted: verifying costs twice as much as signing, and every client
 //     verifies. Checkpoints, which are remembered for ever, are verified always.
 //   - An entry that was added or read lately is answered as it was then, with the
-//     same SET, in the newest tree. The store is not asked for it. Any other is
-//     read, compared with the tree, and signed anew.
+//     same SET, in the newest tree. The store is asked for its attestation at most.
+//     Any other is read, compared with the tree, and signed anew.
+//   - An attestation is returned only if it has the hash that its entry says. It is
+//     kept before its entry is in the log: a log that keeps them lacks none but
+//     those that were too large.
 //   - The integrated time is the time at which the entry was stored, cut to
 //     whole seconds. It is the same in every answer about the entry.
 //   - A duplicate is answered with the UUID of the entry that is there, which
@@ -81,12 +84,31 @@ type Index interface {
 	Lookup(ctx context.Context, key string) ([]tlog.Hash, error)
 }
 
+// Attestations are what entries were made of, each by its SHA-256.
+type Attestations interface {
+	// Attestation returns the one with a hash, nil where none is kept. It is not
+	// trusted with its bytes.
+	Attestation(ctx context.Context, sum tlog.Hash) ([]byte, error)
+}
+
+// A Keeper keeps attestations elsewhere than in the store of the log.
+type Keeper interface {
+	Attestations
+
+	// Keep makes an attestation with this hash durable. It may be there already.
+	Keep(ctx context.Context, sum tlog.Hash, attestation []byte) error
+}
+
 // A Shard is one tree of a log.
 type Shard struct {
 	Log    *tlog.Log
 	TreeID int64         // positive; the origin of its checkpoints ends with it
 	Signer crypto.Signer // ECDSA P-256: the key that signs its checkpoints
 	Index  Index
+
+	// Attestations are kept and shown with their entries: by a Keeper, or else in the
+	// store of the tree, which Attestations then reads. Nil keeps and shows none.
+	Attestations Attestations
 }
 
 // Config is what a Log needs.
@@ -98,6 +120,13 @@ type Config struct {
 	// Next opens the shard that follows the last one, which is frozen. Nil where
 	// there is none.
 	Next func(ctx context.Context) (Shard, error)
+
+	// MaxAttestation bounds the attestations that are kept, in bytes.
+	MaxAttestation int
+
+	// Trouble is told of each attestation that could not be kept or read, or that
+	// does not hash to what its entry says. Nil is told of none.
+	Trouble func(error)
 }
 
 // A Log answers in the terms of Rekor. It is safe for concurrent use.
@@ -106,16 +135,20 @@ type Log struct {
 	recent *recent
 	shards atomic.Pointer[[]*shard] // the oldest first
 	mu     sync.Mutex               // held by who adds one
+
+	maxAttestation int
+	trouble        func(error)
 }
 
 // A shard is a Shard with what follows from it.
 type shard struct {
 	Shard
-	base  uint64 // virtual index of its first entry
-	local bool   // the key is in this process
-	key   *ecdsa.PublicKey
-	logID string // hex SHA-256 of the SubjectPublicKeyInfo
-	pem   []byte
+	keeper Keeper // Attestations, or nil where the store of the tree keeps them
+	base   uint64 // virtual index of its first entry
+	local  bool   // the key is in this process
+	key    *ecdsa.PublicKey
+	logID  string // hex SHA-256 of the SubjectPublicKeyInfo
+	pem    []byte
 }
 
 // An InputError is a request that no state of the log could answer: a
@@ -138,7 +171,10 @@ func New(cfg Config) (*Log, error) {
 	if len(cfg.Shards) == 0 {
 		return nil, errors.New("a log needs a tree")
 	}
-	l := &Log{next: cfg.Next, recent: newRecent(maxRecent)}
+	l := &Log{next: cfg.Next, recent: newRecent(maxRecent), maxAttestation: cfg.MaxAttestation, trouble: cfg.Trouble}
+	if l.trouble == nil {
+		l.trouble = func(error) {}
+	}
 	l.shards.Store(&[]*shard{})
 	for _, s := range cfg.Shards {
 		if err := l.add(s); err != nil {
@@ -176,12 +212,14 @@ func (l *Log) add(cfg Shard) error {
 	}
 	id := sha256.Sum256(spki)
 	_, local := cfg.Signer.(*ecdsa.PrivateKey)
+	keeper, _ := cfg.Attestations.(Keeper)
 	s := &shard{
-		Shard: cfg,
-		local: local,
-		key:   key,
-		logID: hex.EncodeToString(id[:]),
-		pem:   pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),
+		Shard:  cfg,
+		keeper: keeper,
+		local:  local,
+		key:    key,
+		logID:  hex.EncodeToString(id[:]),
+		pem:    pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),
 	}
 	before := l.all()
 	for _, other := range before {

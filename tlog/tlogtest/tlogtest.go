@@ -12,6 +12,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -35,16 +36,19 @@ import (
 type Store interface {
 	tlog.Store
 	Lookup(ctx context.Context, key string) ([]tlog.Hash, error)
+	Attestation(ctx context.Context, hash tlog.Hash) ([]byte, error)
 	Close() error
 
 	// What a copy of a log needs. Records returns records from begin on, at most
 	// so many, and after the first no more than MaxBatchBytes. SearchKeys
-	// returns all in the order of name and hash. Import adds the next records as
+	// returns all in the order of name and hash, Attestations in that of hash. Import adds the next records as
 	// they are, all or none.
 	Records(ctx context.Context, begin uint64, most int) ([]tlog.Record, error)
 	SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error]
 	Import(ctx context.Context, records []tlog.Record) (tlog.Head, error)
 	ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) error
+	Attestations(ctx context.Context) iter.Seq2[tlog.Attestation, error]
+	ImportAttestations(ctx context.Context, attestations []tlog.Attestation) error
 }
 
 // Open opens the log with a name, or makes it. What was appended under a name
@@ -63,6 +67,7 @@ func Run(t *testing.T, open Open) {
 		"CrashAfterCommit": testCrashAfterCommit,
 		"LostAnswer":       testLostAnswer,
 		"SearchKeys":       testSearchKeys,
+		"Attestations":     testAttestations,
 		"Entries":          testEntries,
 		"Clock":            testClock,
 		"Rollback":         testRollback,
@@ -647,6 +652,127 @@ func testSearchKeys(t *testing.T, open Open) {
 		}
 	}
 	closeAll(t, s)
+}
+
+// attested returns a leaf with an attestation of many sorts of bytes.
+func attested(n int) tlog.Leaf {
+	return tlog.Leaf{Value: fmt.Appendf(nil, "attested leaf %d", n), Attestation: attestation(n)}
+}
+
+func attestation(n int) []byte {
+	b := fmt.Appendf(nil, "attestation %d \x00\xff'\"\\", n)
+	return append(b, make([]byte, n*1009)...)
+}
+
+// attestationOf returns what a store has under the hash of an attestation.
+func attestationOf(t testing.TB, s Store, n int) []byte {
+	t.Helper()
+	got, err := s.Attestation(t.Context(), sha256.Sum256(attestation(n)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != nil && string(got) != string(attestation(n)) {
+		t.Fatalf("attestation %d has %d bytes, or others than its %d", n, len(got), len(attestation(n)))
+	}
+	return got
+}
+
+// allAttestations returns the attestations of a store, and checks their order.
+func allAttestations(t testing.TB, s Store) (all []tlog.Attestation) {
+	t.Helper()
+	for a, err := range s.Attestations(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Check(); err != nil {
+			t.Fatal(err)
+		}
+		if len(all) > 0 && string(all[len(all)-1].Hash[:]) >= string(a.Hash[:]) {
+			t.Fatalf("attestation %x comes after %x", a.Hash, all[len(all)-1].Hash)
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// testAttestations stores attestations with their leaves: all or none, each once,
+// and those of a duplicate not at all.
+func testAttestations(t *testing.T, open Open) {
+	f := newFixture(t)
+	s := open(t, "attestations", f.clock.Now)
+	l := f.openLog(t, s)
+	r := &reference{}
+	r.add1(t, l, attested(0), 0, false)
+	r.add1(t, l, tlog.Leaf{Value: value(1)}, 1, false)
+	shared := attested(0)
+	shared.Value = value(2)
+	r.add1(t, l, shared, 2, false) // the attestation of another entry
+	r.add1(t, l, attested(0), 0, true)
+	other := attested(1)
+	other.Value = value(1)
+	r.add1(t, l, other, 1, true) // it was there without one, and stays so
+	closeAll(t, l)
+
+	// One batch: with and without, one attestation twice, a leaf that is known.
+	again := attested(3)
+	again.Value = value(3)
+	batch := []tlog.Leaf{attested(2), {Value: value(4)}, attested(3), again, attested(0), attested(2)}
+	placed, head, err := s.Append(t.Context(), batch)
+	if err != nil || head.Size != 7 || !placed[4].Dup || !placed[5].Dup {
+		t.Fatalf("%+v, size %d, %v", placed, head.Size, err)
+	}
+	for _, n := range []int{0, 1, 2, 3} {
+		r.add(t, batch[n].Value)
+	}
+	for size := 4; size < 40; size++ { // more than one page of them
+		if _, _, err := s.Append(t.Context(), []tlog.Leaf{attested(size)}); err != nil {
+			t.Fatal(err)
+		}
+		r.add(t, attested(size).Value)
+	}
+	large := make([]byte, 1<<20)
+	for i := range large { // each byte of which a statement has to escape
+		large[i] = '\''
+	}
+	if _, _, err := s.Append(t.Context(), []tlog.Leaf{{Value: value(5), Attestation: large}}); err != nil {
+		t.Fatal(err)
+	}
+	r.add(t, value(5))
+	if got, err := s.Attestation(t.Context(), sha256.Sum256(large)); err != nil || string(got) != string(large) {
+		t.Fatalf("an attestation of 1 MiB has %d bytes, %v", len(got), err)
+	}
+	r.checkStore(t, s)
+	if len(allAttestations(t, s)) != 40 { // 0, 2 to 39, and the large one
+		t.Fatalf("%d attestations, want 40", len(allAttestations(t, s)))
+	}
+	closeAll(t, s)
+	s = open(t, "attestations", f.clock.Now)
+	for n := range 40 {
+		if got := attestationOf(t, s, n); (got == nil) != (n == 1) {
+			t.Fatalf("attestation %d has %d bytes", n, len(got))
+		}
+	}
+
+	// A copy has them all; one that is there stays.
+	to := open(t, "attestations-copy", f.clock.Now)
+	all := allAttestations(t, s)
+	if err := to.ImportAttestations(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for some := range slices.Chunk(all, 7) {
+		for range 2 {
+			if err := to.ImportAttestations(t.Context(), some); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := to.ImportAttestations(t.Context(), []tlog.Attestation{{Hash: all[0].Hash, Bytes: []byte("other")}}); err != nil {
+		t.Fatal(err)
+	}
+	if copied := allAttestations(t, to); len(copied) != len(all) {
+		t.Fatalf("%d attestations in the copy, want %d", len(copied), len(all))
+	}
+	closeAll(t, s, to)
 }
 
 func testEntries(t *testing.T, open Open) {
