@@ -39,7 +39,7 @@ func newServer(t *testing.T) (*httptest.Server, *Metrics, *prometheus.Registry, 
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("planted secret") })
 	mux.HandleFunc("/late", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "begun"); panic("planted secret") })
 	logger := slog.New(slog.NewJSONHandler(&log, nil))
-	s := NewServer(Wrap(mux, metrics, logger), logger)
+	s := NewServer(Wrap(mux, metrics, Proxies{}, logger), logger)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ var parsers = []struct {
 	by     string // the functions whose names say that they parse
 }{
 	{"X-Request-Id of a request", "api", "FuzzRequestID", ""},
+	{"X-Forwarded-For and Forwarded", "api", "FuzzClient", "parseAddr"},
 
 	{"bodies of add-chain and add-pre-chain", "api/ctlog", "FuzzParseChain", "parseChain UnmarshalJSON"},
 	{"paths and parameters of the CT log's GETs", "api/ctlog", "FuzzGet", ""},
@@ -133,6 +134,7 @@ var parsers = []struct {
 // notOutside are functions whose names say that they parse, but which read
 // nothing that comes from outside by themselves.
 var notOutside = map[string]string{
+	"cmd/sigstack.parseNetwork":        "FuzzConfig reads the file, by loadConfig",
 	"cmd/sigstack.openLog":             "opens a log by its name",
 	"storage/mysql.OpenPatiently":      "the driver reads the DSN, which the operator writes",
 	"storage/mysql.open":               "the driver reads the DSN, which the operator writes",

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/viper"
 	"golang.org/x/crypto/acme"
 
+	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/api/rekorv1"
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
@@ -53,6 +54,15 @@ type Config struct {
 	// TLS is the certificate of Listen: in files, or from an ACME server. Without
 	// it Listen speaks HTTP, for a proxy that ends TLS, or for trying.
 	TLS TLSConfig `mapstructure:"tls"`
+
+	// TrustedProxies are the addresses, or networks such as 10.0.0.0/8, of proxies
+	// that say in ProxyHeader for whom they ask. The access log and limits for an
+	// address then have that of the client. None means that nobody is believed.
+	TrustedProxies []string `mapstructure:"trusted-proxies"`
+
+	// ProxyHeader is where they say it: X-Forwarded-For or Forwarded. A proxy has
+	// to write it anew, or to append to it.
+	ProxyHeader string `mapstructure:"proxy-header"`
 
 	// DataDir holds keys, logs, audit rows and the TUF repository.
 	DataDir string `mapstructure:"data-dir"`
@@ -225,13 +235,14 @@ var defaults = map[string]any{
 	"ca::organization": "", "ca::key-type": "p384", "ca::chain": "", "ca::next": "", "ca::retired": "",
 	"ca::lifetime": "10m", "ca::backdate": "0s", "ca::blocked-keys": "",
 	"rekor::max-entry-bytes": 32 << 20, "rekor::enabled-kinds": "", "rekor::enabled-operations": "",
+	"trusted-proxies": "", "proxy-header": api.XForwardedFor,
 	"keys::ca": "", "keys::ctlog": "", "keys::rekorv1": "",
 	"keys::tuf-root": "", "keys::tuf-targets": "", "keys::tuf-snapshot": "", "keys::tuf-timestamp": "",
 }
 
 // lists are the keys whose values may be a list; as a text, and in the environment,
 // there are commas between the members.
-var lists = []string{"tls::acme::domains", "rekor::enabled-kinds", "rekor::enabled-operations"}
+var lists = []string{"tls::acme::domains", "trusted-proxies", "rekor::enabled-kinds", "rekor::enabled-operations"}
 
 // configFlags declares the flags that loadConfig reads.
 func configFlags(cmd *cobra.Command) {
@@ -404,6 +415,7 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 			}
 		}
 	}
+	c.validateProxies(wrong)
 	if c.Dev && !c.DevAllowRemote && !loopback(c.Listen) {
 		wrong("dev", "the development issuer gives anybody a token for any identity, so it listens on loopback only, not on %q; --dev-allow-remote overrides that", c.Listen)
 	}
@@ -412,6 +424,47 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 			c.Operator = u.Hostname()
 		}
 	}
+}
+
+// validateProxies is validate for what belongs to proxies.
+func (c *Config) validateProxies(wrong func(key, format string, args ...any)) {
+	for i, text := range c.TrustedProxies {
+		c.TrustedProxies[i] = strings.TrimSpace(text)
+		if _, err := parseNetwork(c.TrustedProxies[i]); err != nil {
+			wrong("trusted-proxies", "%q %v", text, err)
+		}
+	}
+	if c.ProxyHeader != api.XForwardedFor && c.ProxyHeader != api.Forwarded {
+		wrong("proxy-header", "%q is neither %s nor %s", c.ProxyHeader, api.XForwardedFor, api.Forwarded)
+	}
+}
+
+// parseNetwork reads an address, or a network such as 10.0.0.0/8.
+func parseNetwork(text string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if addr, notAddr := netip.ParseAddr(text); notAddr == nil && addr.Zone() == "" {
+		prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	switch {
+	case err != nil:
+		return prefix, errors.New("is neither an address nor a network such as 10.0.0.0/8")
+	case prefix.Bits() == 0:
+		return prefix, errors.New("is every address, so anybody could be anybody; name the networks of the proxies")
+	case prefix.Addr().Is4In6():
+		return prefix, errors.New("is an address of IPv4 in the form of IPv6; write it as that of IPv4")
+	}
+	return prefix, nil
+}
+
+// proxies are those of a configuration that is valid.
+func (c *Config) proxies() api.Proxies {
+	p := api.Proxies{Header: c.ProxyHeader}
+	for _, text := range c.TrustedProxies {
+		if prefix, err := parseNetwork(text); err == nil {
+			p.Trusted = append(p.Trusted, prefix)
+		}
+	}
+	return p
 }
 
 // validateACME is validate for what belongs to ACME.

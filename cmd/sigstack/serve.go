@@ -370,7 +370,7 @@ func (s *server) handler() http.Handler {
 	if s.issuer != nil {
 		mux.Handle("/oidc/", s.issuer)
 	}
-	return api.Wrap(mux, s.requests, s.logger)
+	return api.Wrap(mux, s.requests, s.config.proxies(), s.logger)
 }
 
 // checks are what /readyz asks.

@@ -57,6 +57,7 @@ func TestLimitsTable(t *testing.T) {
 		"certificate request (HTTP and gRPC)":                                 {kib(fulcio.DefaultMaxBody), "413"},
 		"public key, PKCS #10 request, proof in it":                           {"8 KiB", "32 KiB", "1 KiB", "400"},
 		"identity token":                                                      {"16 KiB", "1024", "400"},
+		"proxies in a row that are believed":                                  {"16"},
 		"submission to the transparency log, request to retrieve entries":     {"rekor.max-entry-bytes", mib(tlog.MaxBatchBytes), "413"},
 		"entries in one retrieve request":                                     {"10", "422"},
 		"search request":                                                      {"1 MiB", "320", "512", "413", "422"},
