@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/sigstack/sigstack/api/writes"
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
 	"github.com/sigstack/sigstack/ca/policy"
@@ -174,13 +175,16 @@ func TestStatus(t *testing.T) {
 		{wrap(identity.ErrToken), 400},
 		{wrap(ca.ErrRequest), 400},
 		{wrap(ct.ErrChain), 400},
+		{wrap(writes.ErrCredentials), 401},
 		{wrap(policy.ErrDenied), 403},
+		{wrap(writes.ErrForbidden), 403},
 		{wrap(tlog.ErrNotFound), 404},
 		{wrap(&rekor.ExistsError{UUID: "x"}), 409},
 		{wrap(tlog.ErrTooLarge), 413},
 		{wrap(&http.MaxBytesError{Limit: 1}), 413},
 		{wrap(&entry.SchemaError{Code: 602, Message: "x"}), 422},
 		{wrap(policy.ErrLimited), 429},
+		{wrap(writes.ErrLimited), 429},
 		{wrap(context.Canceled), 499},
 		{wrap(errors.New("anything else")), 500},
 		{wrap(tlog.ErrIntegrity), 500},

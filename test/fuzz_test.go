@@ -22,6 +22,8 @@ var parsers = []struct {
 	{"X-Request-Id of a request", "api", "FuzzRequestID", ""},
 	{"X-Forwarded-For and Forwarded", "api", "FuzzClient", "parseAddr"},
 
+	{"files of tokens", "api/writes", "FuzzParseTokens", "ParseTokens"},
+
 	{"bodies of add-chain and add-pre-chain", "api/ctlog", "FuzzParseChain", "parseChain UnmarshalJSON"},
 	{"paths and parameters of the CT log's GETs", "api/ctlog", "FuzzGet", ""},
 
@@ -66,6 +68,7 @@ var parsers = []struct {
 	{"the configuration file, of any length", "cmd/sigstack", "FuzzConfigFile", "parseConfigFile parseTree parseJSON"},
 	{"cases for sigstack policy test", "cmd/sigstack", "FuzzCases", "parseCases"},
 	{"what an ACME server says of a failure", "cmd/sigstack", "FuzzACMEProblem", "parseACMEProblem"},
+	{"the CAs of client certificates", "cmd/sigstack", "FuzzClientCAs", "parseClientCAs"},
 	{"the list of blocked keys", "cmd/sigstack", "FuzzBlockedKeys", "parseBlockedKeys"},
 	{"the file with the CA's certificates", "cmd/sigstack", "FuzzCertificates", "readChainFile parseChainFile"},
 	{"the trust root that fsck is given", "cmd/sigstack", "FuzzTrustedRoot", ""},
@@ -164,6 +167,7 @@ var notOutside = map[string]string{
 	"trust/keys.OpenOrCreate":          "FuzzParse reads the file",
 	"trust/keys.openFile":              "FuzzParse reads the file",
 	"trust/keys.ReadFile":              "returns the bytes of a file",
+	"trust/keys.ReadFileAtMost":        "returns the bytes of a file",
 	"cmd/sigstack.loadFile":            "reads a file by readConfig",
 	"cmd/sigstack.readConfig":          "FuzzConfig reads the file, by loadConfig",
 	"cmd/sigstack.openConfigFile":      "FuzzConfigFile reads the bytes",

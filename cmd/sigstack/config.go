@@ -21,6 +21,7 @@ import (
 	"github.com/sigstack/sigstack/api/rekorv1"
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/limit"
 	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/tlog/entry"
 	"github.com/sigstack/sigstack/trust/keys"
@@ -210,7 +211,39 @@ type RekorConfig struct {
 	// Operations are those that are served, by the names that Rekor gives them; none
 	// means all.
 	Operations []string `mapstructure:"enabled-operations"`
+
+	// Algorithms are those that entries may be signed with; none means all.
+	Algorithms []string `mapstructure:"algorithms"`
+
+	// Write says who may add entries, and how many; without it everybody, and any number.
+	Write WriteConfig `mapstructure:"write"`
 }
+
+// WriteConfig limits who adds entries to the transparency log. Where TokensFile and ClientCA are
+// given either is enough.
+type WriteConfig struct {
+	// PerIP is how many submissions are taken from one address, those that are refused included.
+	PerIP LimitConfig `mapstructure:"per-ip"`
+
+	// PerIdentity is how many entries one signer may add: the name in a certificate, or a key.
+	PerIdentity LimitConfig `mapstructure:"per-identity"`
+
+	// TokensFile is a file with the SHA-256 of bearer tokens, as sigstack write-token prints
+	// them, which only its owner can read. It is read again when it changes.
+	TokensFile string `mapstructure:"tokens-file"`
+
+	// ClientCA is a PEM file with the CAs of TLS client certificates. It is read again when it
+	// changes. Needs TLS.
+	ClientCA string `mapstructure:"client-ca"`
+}
+
+// LimitConfig is so many entries at once, and as many more in Per, one after the other.
+type LimitConfig struct {
+	Entries int           `mapstructure:"entries"`
+	Per     time.Duration `mapstructure:"per"`
+}
+
+func (l LimitConfig) limit() limit.Limit { return limit.Limit{Number: l.Entries, Per: l.Per} }
 
 // KeysConfig names the signing keys, each by a URI: file:, pkcs11:, awskms:, gcpkms:,
 // azurekms:, hashivault: or tink: (see package keys, and docs/keys.md).
@@ -235,6 +268,9 @@ var defaults = map[string]any{
 	"ca::organization": "", "ca::key-type": "p384", "ca::chain": "", "ca::next": "", "ca::retired": "",
 	"ca::lifetime": "10m", "ca::backdate": "0s", "ca::blocked-keys": "",
 	"rekor::max-entry-bytes": 32 << 20, "rekor::enabled-kinds": "", "rekor::enabled-operations": "",
+	"rekor::algorithms": "", "rekor::write::per-ip::entries": 0, "rekor::write::per-ip::per": "0s",
+	"rekor::write::per-identity::entries": 0, "rekor::write::per-identity::per": "0s",
+	"rekor::write::tokens-file": "", "rekor::write::client-ca": "",
 	"trusted-proxies": "", "proxy-header": api.XForwardedFor,
 	"keys::ca": "", "keys::ctlog": "", "keys::rekorv1": "",
 	"keys::tuf-root": "", "keys::tuf-targets": "", "keys::tuf-snapshot": "", "keys::tuf-timestamp": "",
@@ -242,7 +278,7 @@ var defaults = map[string]any{
 
 // lists are the keys whose values may be a list; as a text, and in the environment,
 // there are commas between the members.
-var lists = []string{"tls::acme::domains", "trusted-proxies", "rekor::enabled-kinds", "rekor::enabled-operations"}
+var lists = []string{"tls::acme::domains", "trusted-proxies", "rekor::enabled-kinds", "rekor::enabled-operations", "rekor::algorithms"}
 
 // configFlags declares the flags that loadConfig reads.
 func configFlags(cmd *cobra.Command) {
@@ -408,6 +444,7 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 	}{
 		{"rekor.enabled-kinds", c.Rekor.Kinds, entry.Kinds()},
 		{"rekor.enabled-operations", c.Rekor.Operations, rekorv1.Operations()},
+		{"rekor.algorithms", c.Rekor.Algorithms, entry.Algorithms()},
 	} {
 		for i, name := range list.chosen {
 			if list.chosen[i] = strings.TrimSpace(name); !slices.Contains(list.known, list.chosen[i]) {
@@ -415,7 +452,7 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 			}
 		}
 	}
-	c.validateProxies(wrong)
+	c.validateWrite(wrong)
 	if c.Dev && !c.DevAllowRemote && !loopback(c.Listen) {
 		wrong("dev", "the development issuer gives anybody a token for any identity, so it listens on loopback only, not on %q; --dev-allow-remote overrides that", c.Listen)
 	}
@@ -426,8 +463,22 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 	}
 }
 
-// validateProxies is validate for what belongs to proxies.
-func (c *Config) validateProxies(wrong func(key, format string, args ...any)) {
+// validateWrite is validate for what belongs to who may write.
+func (c *Config) validateWrite(wrong func(key, format string, args ...any)) {
+	for _, l := range []struct {
+		key string
+		of  LimitConfig
+	}{{"rekor.write.per-ip", c.Rekor.Write.PerIP}, {"rekor.write.per-identity", c.Rekor.Write.PerIdentity}} {
+		if text := l.of.limit().WrongNumber("entries"); text != "" {
+			wrong(l.key+".entries", "%s", text)
+		}
+		if text := l.of.limit().WrongPer(); text != "" {
+			wrong(l.key+".per", "%s", text)
+		}
+	}
+	if c.Rekor.Write.ClientCA != "" && c.scheme() != "https" {
+		wrong("rekor.write.client-ca", "is given, but there is no certificate in tls, so no client is asked for one; set tls, or have the proxy that ends TLS ask for certificates")
+	}
 	for i, text := range c.TrustedProxies {
 		c.TrustedProxies[i] = strings.TrimSpace(text)
 		if _, err := parseNetwork(c.TrustedProxies[i]); err != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/sigstack/sigstack/api/ops"
 	"github.com/sigstack/sigstack/api/rekorv1"
 	"github.com/sigstack/sigstack/api/tuf"
+	"github.com/sigstack/sigstack/api/writes"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/ct"
@@ -89,6 +90,7 @@ type server struct {
 
 	roots   atomic.Pointer[[]*x509.Certificate] // that the CT log accepts
 	inForce atomic.Pointer[issuing]
+	writers atomic.Pointer[writes.Credentials] // nil where everybody may add entries
 	watches []*watch
 	hangup  chan os.Signal // SIGHUP
 
@@ -155,7 +157,7 @@ func serve(ctx context.Context, c *Config, source configSource, stdout, stderr i
 // open opens everything that is behind the listeners.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openKeys, s.openIssuer, s.openStorage, s.openRekor, s.openCT, s.openAudit, s.openTrust, s.openCA,
+		s.openWriters, s.openKeys, s.openIssuer, s.openStorage, s.openRekor, s.openCT, s.openAudit, s.openTrust, s.openCA,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -360,7 +362,7 @@ func (s *server) handler() http.Handler {
 	}
 	entries := rekorv1.New(rekorv1.Config{
 		Log: s.rekor, MaxBody: s.config.Rekor.MaxEntryBytes, Operations: s.config.Rekor.Operations, Kinds: s.config.Rekor.Kinds,
-		Status: api.Status, Logger: s.logger,
+		Algorithms: s.config.Rekor.Algorithms, Writes: s.writeControl(), Refused: writeRefusals(s.metrics), Status: api.Status, Logger: s.logger,
 	})
 	for _, path := range rekorv1.Paths() {
 		mux.Handle(path, entries)
@@ -425,6 +427,7 @@ func (s *server) run(ctx context.Context, public, private, challenges net.Listen
 		go func() { failed <- clients.Serve(api.Reclaim(public, clients)) }()
 	} else {
 		clients.TLSConfig = s.tls.config()
+		s.askForCertificates(clients.TLSConfig)
 		go func() { failed <- clients.ServeTLS(api.Reclaim(public, clients), "", "") }()
 	}
 	if challenges != nil {
