@@ -14,7 +14,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -96,13 +95,14 @@ func (m *Metrics) Panicked() { m.panics.Inc() }
 
 // Wrap puts what every request passes through around a mux: its ID, the access
 // log, recovery and metrics.
-func Wrap(mux *http.ServeMux, m *Metrics, logger *slog.Logger) http.Handler {
+func Wrap(mux *http.ServeMux, m *Metrics, proxies Proxies, logger *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		m.inFlight.Inc()
 		defer m.inFlight.Dec()
 		id := requestID(r)
-		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+		about := &request{id: id, client: proxies.client(r)}
+		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, about))
 		w := &response{ResponseWriter: rw}
 		w.Header().Set("X-Request-Id", id)
 		defer func() {
@@ -119,8 +119,15 @@ func Wrap(mux *http.ServeMux, m *Metrics, logger *slog.Logger) http.Handler {
 			if code, ok := grpcCode(w.Header()); ok {
 				m.calls.WithLabelValues(r.Pattern, code).Inc()
 			}
-			host, _, _ := net.SplitHostPort(r.RemoteAddr)
-			logger.Info("request", "request_id", id, "remote", host, "method", clip(r.Method), "path", clip(r.URL.Path), "status", w.code(), "bytes", w.bytes, "ms", float64(took.Microseconds())/1000, "agent", clip(r.UserAgent()))
+			remote := ""
+			if about.client.IsValid() {
+				remote = about.client.String()
+			}
+			line := []any{"request_id", id, "remote", remote, "method", clip(r.Method), "path", clip(r.URL.Path), "status", w.code(), "bytes", w.bytes, "ms", float64(took.Microseconds()) / 1000, "agent", clip(r.UserAgent())}
+			if about.writer != "" {
+				line = append(line, "writer", clip(about.writer))
+			}
+			logger.Info("request", line...)
 		}()
 		// Clients that join a base URL with a trailing slash and a path ask for
 		// "//api/...". The mux would redirect them, and a redirected POST is lost.
@@ -151,14 +158,6 @@ func WriteJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(body)
-}
-
-type requestIDKey struct{}
-
-// RequestID returns the ID of the request that a context belongs to, or "".
-func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
 }
 
 // requestID takes the client's X-Request-Id if it is short and plain, and

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/sigstack/sigstack/api/writes"
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
 	"github.com/sigstack/sigstack/ca/policy"
@@ -39,7 +40,7 @@ func newServer(t *testing.T) (*httptest.Server, *Metrics, *prometheus.Registry, 
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic("planted secret") })
 	mux.HandleFunc("/late", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "begun"); panic("planted secret") })
 	logger := slog.New(slog.NewJSONHandler(&log, nil))
-	s := NewServer(Wrap(mux, metrics, logger), logger)
+	s := NewServer(Wrap(mux, metrics, Proxies{}, logger), logger)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -174,13 +175,16 @@ func TestStatus(t *testing.T) {
 		{wrap(identity.ErrToken), 400},
 		{wrap(ca.ErrRequest), 400},
 		{wrap(ct.ErrChain), 400},
+		{wrap(writes.ErrCredentials), 401},
 		{wrap(policy.ErrDenied), 403},
+		{wrap(writes.ErrForbidden), 403},
 		{wrap(tlog.ErrNotFound), 404},
 		{wrap(&rekor.ExistsError{UUID: "x"}), 409},
 		{wrap(tlog.ErrTooLarge), 413},
 		{wrap(&http.MaxBytesError{Limit: 1}), 413},
 		{wrap(&entry.SchemaError{Code: 602, Message: "x"}), 422},
 		{wrap(policy.ErrLimited), 429},
+		{wrap(writes.ErrLimited), 429},
 		{wrap(context.Canceled), 499},
 		{wrap(errors.New("anything else")), 500},
 		{wrap(tlog.ErrIntegrity), 500},

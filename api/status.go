@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/sigstack/sigstack/api/writes"
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
 	"github.com/sigstack/sigstack/ca/policy"
@@ -41,9 +42,11 @@ func Status(err error) int {
 		return http.StatusUnprocessableEntity
 	case errors.Is(err, tlog.ErrUnavailable), errors.Is(err, ca.ErrUnavailable), errors.Is(err, identity.ErrIssuerUnavailable):
 		return http.StatusServiceUnavailable
-	case errors.Is(err, policy.ErrDenied):
+	case errors.Is(err, writes.ErrCredentials):
+		return http.StatusUnauthorized
+	case errors.Is(err, policy.ErrDenied), errors.Is(err, writes.ErrForbidden):
 		return http.StatusForbidden
-	case errors.Is(err, policy.ErrLimited):
+	case errors.Is(err, policy.ErrLimited), errors.Is(err, writes.ErrLimited):
 		return http.StatusTooManyRequests
 	case errors.Is(err, rekor.ErrExists):
 		return http.StatusConflict

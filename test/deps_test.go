@@ -33,12 +33,13 @@ var imports = []struct {
 
 	// Package api maps errors of every domain to statuses, so it knows their
 	// sentinels. It knows no wire protocol.
-	{"api", []string{"ca", "ca/identity", "ca/policy", "tlog", "tlog/ct", "tlog/entry", "tlog/rekor", "tlog/witness", "trust", "tsa"}},
+	{"api", []string{"api/writes", "ca", "ca/identity", "ca/policy", "tlog", "tlog/ct", "tlog/entry", "tlog/rekor", "tlog/witness", "trust", "tsa"}},
+	{"api/writes", []string{"ca/ext", "ca/limit", "tlog/entry"}},
 	{"api/devoidc", nil},
 	{"api/ops", []string{"api"}},
 	{"api/fulcio", []string{"api", "ca", "ca/identity", "ca/policy", "ca/ext", "proto/..."}},
 	{"api/ctlog", []string{"api", "tlog", "tlog/ct"}},
-	{"api/rekorv1", []string{"api", "tlog", "tlog/rekor", "tlog/entry/..."}},
+	{"api/rekorv1", []string{"api", "api/writes", "ca/limit", "tlog", "tlog/rekor", "tlog/entry/..."}},
 	{"api/rekorv2", []string{"api", "proto/...", "tlog", "tlog/checkpoint", "tlog/entry/...", "tlog/rekor", "tlog/tile"}},
 	{"api/tsa", []string{"api", "tsa"}},
 	{"api/tuf", []string{"api", "trust"}},
@@ -48,7 +49,8 @@ var imports = []struct {
 	{"ca", []string{"ca/ext", "ca/identity"}},
 	{"ca/catest", []string{"ca", "ca/ext", "ca/identity"}},
 	{"ca/identity", []string{"ca/ext"}},
-	{"ca/policy", []string{"ca/ext", "ca/identity"}},
+	{"ca/policy", []string{"ca/ext", "ca/identity", "ca/limit"}},
+	{"ca/limit", nil},
 	{"ca/ext", nil},
 	{"tsa", nil},
 	{"trust", nil},

@@ -20,6 +20,9 @@ var parsers = []struct {
 	by     string // the functions whose names say that they parse
 }{
 	{"X-Request-Id of a request", "api", "FuzzRequestID", ""},
+	{"X-Forwarded-For and Forwarded", "api", "FuzzClient", "parseAddr"},
+
+	{"files of tokens", "api/writes", "FuzzParseTokens", "ParseTokens"},
 
 	{"bodies of add-chain and add-pre-chain", "api/ctlog", "FuzzParseChain", "parseChain UnmarshalJSON"},
 	{"paths and parameters of the CT log's GETs", "api/ctlog", "FuzzGet", ""},
@@ -65,6 +68,7 @@ var parsers = []struct {
 	{"the configuration file, of any length", "cmd/sigstack", "FuzzConfigFile", "parseConfigFile parseTree parseJSON"},
 	{"cases for sigstack policy test", "cmd/sigstack", "FuzzCases", "parseCases"},
 	{"what an ACME server says of a failure", "cmd/sigstack", "FuzzACMEProblem", "parseACMEProblem"},
+	{"the CAs of client certificates", "cmd/sigstack", "FuzzClientCAs", "parseClientCAs"},
 	{"the list of blocked keys", "cmd/sigstack", "FuzzBlockedKeys", "parseBlockedKeys"},
 	{"the file with the CA's certificates", "cmd/sigstack", "FuzzCertificates", "readChainFile parseChainFile"},
 	{"the list of the transparency log's keys", "cmd/sigstack", "FuzzShards", "parseShards"},
@@ -134,6 +138,7 @@ var parsers = []struct {
 // notOutside are functions whose names say that they parse, but which read
 // nothing that comes from outside by themselves.
 var notOutside = map[string]string{
+	"cmd/sigstack.parseNetwork":        "FuzzConfig reads the file, by loadConfig",
 	"cmd/sigstack.openLog":             "opens a log by its name",
 	"storage/mysql.OpenPatiently":      "the driver reads the DSN, which the operator writes",
 	"storage/mysql.open":               "the driver reads the DSN, which the operator writes",
@@ -163,6 +168,7 @@ var notOutside = map[string]string{
 	"trust/keys.OpenOrCreate":          "FuzzParse reads the file",
 	"trust/keys.openFile":              "FuzzParse reads the file",
 	"trust/keys.ReadFile":              "returns the bytes of a file",
+	"trust/keys.ReadFileAtMost":        "returns the bytes of a file",
 	"cmd/sigstack.loadFile":            "reads a file by readConfig",
 	"cmd/sigstack.readConfig":          "FuzzConfig reads the file, by loadConfig",
 	"cmd/sigstack.openConfigFile":      "FuzzConfigFile reads the bytes",

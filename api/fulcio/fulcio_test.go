@@ -37,6 +37,7 @@ import (
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/catest"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/limit"
 	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/proto/fulcio/v1beta"
 	fulciov2 "github.com/sigstack/sigstack/proto/fulcio/v2"
@@ -674,7 +675,7 @@ func TestPolicy(t *testing.T) {
 	}{
 		"denied": {policy.Config{Rules: []policy.Rule{{Name: "freeze", Deny: "true", Message: "come back on Monday"}}, Default: "allow"},
 			403, codes.PermissionDenied, `denied by the policy, rule "freeze": come back on Monday`, ""},
-		"limited": {policy.Config{PerIssuer: policy.Limit{Certificates: 1, Per: 24 * time.Hour}},
+		"limited": {policy.Config{PerIssuer: limit.Limit{Number: 1, Per: 24 * time.Hour}},
 			429, codes.ResourceExhausted, "too many certificates for tokens of this issuer: 1 per 24h0m0s are allowed; try again in 86400 s", "86400"},
 	} {
 		t.Run(name, func(t *testing.T) {

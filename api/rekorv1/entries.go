@@ -1,12 +1,15 @@
 package rekorv1
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"path"
 	"slices"
+	"strings"
 
+	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/entry"
 	"github.com/sigstack/sigstack/tlog/rekor"
@@ -14,6 +17,22 @@ import (
 
 // create serves POST /api/v1/log/entries.
 func (h *handler) create(w http.ResponseWriter, r *http.Request) error {
+	err := h.write(w, r)
+	if reason := reasonOf(err); reason != "" {
+		h.cfg.Refused(reason)
+	}
+	return err
+}
+
+func (h *handler) write(w http.ResponseWriter, r *http.Request) error {
+	if err := h.cfg.Writes.Arrive(api.Client(r.Context())); err != nil {
+		return err
+	}
+	writer, err := h.cfg.Writes.Authenticate(r.Header, r.TLS)
+	if err != nil {
+		return err
+	}
+	api.SetWriter(r.Context(), writer)
 	body, err := readBody(w, r, h.cfg.MaxBody)
 	if err != nil {
 		return err
@@ -25,7 +44,15 @@ func (h *handler) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return refusal(err)
 	}
+	if err := h.checkAlgorithms(proposed.Signers); err != nil {
+		return err
+	}
+	done, err := h.cfg.Writes.Admit(proposed.Signers)
+	if err != nil {
+		return err
+	}
 	e, err := h.cfg.Log.Create(r.Context(), proposed)
+	done(err == nil || errors.Is(err, tlog.ErrUnknown))
 	if err != nil {
 		var exists *rekor.ExistsError
 		if errors.As(err, &exists) {
@@ -66,8 +93,22 @@ func (h *handler) takes(proposed []byte) (kind string, taken bool) {
 	return kind, slices.Contains(h.cfg.Kinds, kind)
 }
 
+// checkAlgorithms refuses an entry that a signature of is made in a way that is not taken.
+func (h *handler) checkAlgorithms(signers []entry.Signer) error {
+	if len(h.cfg.Algorithms) == 0 {
+		return nil
+	}
+	for _, s := range signers {
+		if name := s.Algorithm(); !slices.Contains(h.cfg.Algorithms, name) {
+			return refused(byAlgorithm, "error processing entry: entry algorithms are not allowed: it is signed by %s; this server takes %s",
+				cmp.Or(name, "an algorithm without a name"), strings.Join(h.cfg.Algorithms, ", "))
+		}
+	}
+	return nil
+}
+
 func notTaken(kind string) error {
-	return badRequest("error processing entry: entry kind '%s' is not enabled for submission on this server", kind)
+	return refused(byKind, "error processing entry: entry kind '%s' is not enabled for submission on this server", kind)
 }
 
 // refusal returns the problem with a proposed entry that is not valid.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sigstack/sigstack/api/writes"
+	"github.com/sigstack/sigstack/ca/limit"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/entry"
 	"github.com/sigstack/sigstack/tlog/rekor"
@@ -19,6 +21,7 @@ type problem struct {
 	message string
 	bare    bool   // the body ends without a newline
 	media   string // of the body; "" means JSON
+	reason  string // one of Reasons, of a write that is refused
 }
 
 func (p *problem) Error() string { return p.message }
@@ -36,6 +39,34 @@ func badShape(code int, format string, args ...any) error {
 // badRequest returns a problem that a handler finds.
 func badRequest(format string, args ...any) error {
 	return &problem{status: http.StatusBadRequest, code: http.StatusBadRequest, message: fmt.Sprintf(format, args...)}
+}
+
+// refused returns a badRequest about an entry that might be taken elsewhere.
+func refused(reason, format string, args ...any) error {
+	return &problem{status: http.StatusBadRequest, code: http.StatusBadRequest, message: fmt.Sprintf(format, args...), reason: reason}
+}
+
+// Reasons why a write is refused, beside those of package writes.
+const (
+	bySize      = "size"
+	byKind      = "kind"
+	byAlgorithm = "algorithm"
+)
+
+// Reasons are all that Config.Refused is called with: a closed set, for metrics.
+func Reasons() []string { return append(writes.Reasons(), bySize, byKind, byAlgorithm) }
+
+// reasonOf returns which of Reasons an error has, "" for others.
+func reasonOf(err error) string {
+	var refusal *writes.Refusal
+	var p *problem
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Reason
+	case errors.As(err, &p):
+		return p.reason
+	}
+	return ""
 }
 
 // The codes of badShape.
@@ -60,6 +91,15 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	p := h.problem(r, err)
+	var refusal *writes.Refusal
+	if errors.As(err, &refusal) {
+		if refusal.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.FormatInt(limit.Seconds(refusal.RetryAfter), 10))
+		}
+		if refusal.Challenge != "" {
+			w.Header().Set("WWW-Authenticate", refusal.Challenge)
+		}
+	}
 	if p.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}

@@ -3,6 +3,7 @@ package rekorv1
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -119,5 +120,6 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 }
 
 func tooLarge(limit int64) error {
-	return framework(http.StatusRequestEntityTooLarge, http.StatusRequestEntityTooLarge, "Request Entity Too Large. Limit set to %d", limit)
+	return &problem{status: http.StatusRequestEntityTooLarge, code: http.StatusRequestEntityTooLarge, bare: true, reason: bySize,
+		message: fmt.Sprintf("Request Entity Too Large. Limit set to %d", limit)}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/sigstack/sigstack/api"
+	"github.com/sigstack/sigstack/api/writes"
+	"github.com/sigstack/sigstack/ca/limit"
 	"github.com/sigstack/sigstack/storage/sqlite"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
@@ -201,6 +204,17 @@ func TestDescription(t *testing.T) {
 	}
 	if got := s.do(t, "GET", "/swagger.json", ""); !bytes.Equal([]byte(got.body), swagger) {
 		t.Error("another document is served")
+	}
+
+	// Not for everybody, and not so many.
+	for status, cfg := range map[int]writes.Config{
+		401: {Credentials: func() *writes.Credentials { return &writes.Credentials{Tokens: []writes.Token{{Name: "ci"}}} }},
+		403: {Credentials: func() *writes.Credentials { return &writes.Credentials{CAs: x509.NewCertPool()} }},
+		429: {PerIP: limit.Limit{Number: 1, Per: time.Hour}},
+	} {
+		limited := newServerWith(t, 4096, func(c *Config) { c.Writes = writes.New(cfg) })
+		limited.do(t, "POST", entries, "")
+		check(limited, exchange{"POST", entries, "", entry, status, nil})
 	}
 
 	// Disabled, and unavailable.

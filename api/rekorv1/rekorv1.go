@@ -50,6 +50,7 @@ import (
 	"strings"
 
 	"github.com/sigstack/sigstack/api"
+	"github.com/sigstack/sigstack/api/writes"
 	"github.com/sigstack/sigstack/tlog/rekor"
 )
 
@@ -69,6 +70,17 @@ type Config struct {
 	// Kinds are those whose entries may be added, such as "hashedrekord"; none means
 	// all. Entries of others that are in the log can be read.
 	Kinds []string
+
+	// Algorithms are those that entries may be signed with, of the names that
+	// entry.Algorithms has; none means all. Entries that are in the log can be read.
+	Algorithms []string
+
+	// Writes says who may add entries, and how many; nil lets everybody.
+	Writes *writes.Control
+
+	// Refused is called with one of Reasons for each write that is refused by what is
+	// configured, and not for a mistake. May be nil.
+	Refused func(reason string)
 
 	// Status returns the HTTP status of an error of the domain.
 	Status func(error) int
@@ -137,6 +149,12 @@ var swagger []byte
 func New(cfg Config) http.Handler {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = DefaultMaxBody
+	}
+	if cfg.Writes == nil {
+		cfg.Writes = writes.New(writes.Config{})
+	}
+	if cfg.Refused == nil {
+		cfg.Refused = func(string) {}
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -41,10 +41,8 @@
 //
 // # Limits
 //
-// A Limit is a bucket that holds Certificates and fills up again in Per. There is one for each
-// identity, which is an issuer and the name in the certificate, and one for each issuer. They are in
-// memory: replicas count each for itself, and a restart begins anew. Of at most maxBuckets the fullest
-// is forgotten first; one that is full is nothing to remember.
+// There is a bucket of certificates for each identity, which is an issuer and the name in the
+// certificate, and one for each issuer: see package limit.
 //
 // # Swapping
 //
@@ -62,6 +60,7 @@ import (
 
 	"github.com/sigstack/sigstack/ca/ext"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/limit"
 )
 
 // A Config is a policy as it is written. The zero value has nothing to decide.
@@ -76,13 +75,13 @@ type Config struct {
 	// no meaning without.
 	Default string
 
-	PerIdentity Limit // of one issuer and subject alternative name
-	PerIssuer   Limit // of all tokens of one issuer
+	PerIdentity limit.Limit // of one issuer and subject alternative name
+	PerIssuer   limit.Limit // of all tokens of one issuer
 }
 
 // IsZero reports whether there is nothing to decide.
 func (c Config) IsZero() bool {
-	return len(c.Rules) == 0 && c.Default == "" && c.PerIdentity == Limit{} && c.PerIssuer == Limit{}
+	return len(c.Rules) == 0 && c.Default == "" && c.PerIdentity == limit.Limit{} && c.PerIssuer == limit.Limit{}
 }
 
 // A Rule has one expression, Allow or Deny.
@@ -185,8 +184,8 @@ type Policy struct {
 	dryRun      bool
 	rules       []rule
 	byDefault   Outcome
-	perIdentity *limiter // nil without
-	perIssuer   *limiter // nil without
+	perIdentity *limit.Limiter // nil without
+	perIssuer   *limit.Limiter // nil without
 	now         func() time.Time
 	observe     func(context.Context, Claimant, Decision)
 }

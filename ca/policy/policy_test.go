@@ -14,6 +14,7 @@ import (
 	"github.com/sigstack/sigstack/ca/catest"
 	"github.com/sigstack/sigstack/ca/ext"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/limit"
 	"github.com/sigstack/sigstack/test/fuzz"
 )
 
@@ -298,10 +299,10 @@ func TestMistakes(t *testing.T) {
 		"no default":                {Config{Rules: []Rule{good}}, "default: is missing"},
 		"another default":           {Config{Rules: []Rule{good}, Default: "refuse"}, `default: is "refuse"; deny or allow`},
 		"a default of nothing":      {Config{Default: DefaultDeny}, "default: is \"deny\", but there are no rules"},
-		"no certificates":           {Config{PerIdentity: Limit{Per: time.Minute}}, "per-identity: has 0 certificates; 1 to 1000000"},
-		"too many certificates":     {Config{PerIssuer: Limit{Certificates: 1_000_001, Per: time.Minute}}, "per-issuer: has 1000001 certificates"},
-		"no time":                   {Config{PerIssuer: Limit{Certificates: 1}}, "per-issuer: is per 0s; 1s to 24h0m0s"},
-		"a long time":               {Config{PerIdentity: Limit{Certificates: 1, Per: 25 * time.Hour}}, "per-identity: is per 25h0m0s"},
+		"no certificates":           {Config{PerIdentity: limit.Limit{Per: time.Minute}}, "per-identity: has 0 certificates; 1 to 1000000"},
+		"too many certificates":     {Config{PerIssuer: limit.Limit{Number: 1_000_001, Per: time.Minute}}, "per-issuer: has 1000001 certificates"},
+		"no time":                   {Config{PerIssuer: limit.Limit{Number: 1}}, "per-issuer: is per 0s; 1s to 24h0m0s"},
+		"a long time":               {Config{PerIdentity: limit.Limit{Number: 1, Per: 25 * time.Hour}}, "per-identity: is per 25h0m0s"},
 		"not CEL":                   {expr("claims.ref !!= 1"), "rule 1: deny: column 12: Syntax error"},
 		"an unknown variable":       {expr("claim.ref == 'x'"), "column 1: undeclared reference to 'claim' (did you mean 'claims'?); variables are claims, extensions, identity.email"},
 		"an unknown field":          {expr("identity.name == 'x'"), "column 9: undeclared reference to 'identity.name' (did you mean 'identity.san'?)"},
@@ -338,7 +339,7 @@ func TestMistakes(t *testing.T) {
 		})
 	}
 
-	_, err := New(Config{Rules: []Rule{good, {Name: "Bad", Allow: "true &&\n  claim.x"}}, PerIdentity: Limit{Certificates: -1}}, Options{})
+	_, err := New(Config{Rules: []Rule{good, {Name: "Bad", Allow: "true &&\n  claim.x"}}, PerIdentity: limit.Limit{Number: -1}}, Options{})
 	var found Mistakes
 	if !errors.As(err, &found) || len(found) != 4 {
 		t.Fatalf("not all mistakes: %v", err)
@@ -350,7 +351,7 @@ func TestMistakes(t *testing.T) {
 
 // TestNothing: a policy of nothing admits everybody.
 func TestNothing(t *testing.T) {
-	if !(Config{DryRun: true}).IsZero() || (Config{Default: DefaultDeny}).IsZero() || (Config{PerIssuer: Limit{1, time.Minute}}).IsZero() {
+	if !(Config{DryRun: true}).IsZero() || (Config{Default: DefaultDeny}).IsZero() || (Config{PerIssuer: limit.Limit{Number: 1, Per: time.Minute}}).IsZero() {
 		t.Error("IsZero")
 	}
 	if d := decide(t, compile(t, Config{}), raw("not looked at")); d.Outcome != Allowed || d.Rule != ByDefault {
@@ -374,7 +375,7 @@ func TestAdmit(t *testing.T) {
 			{Name: "ours", Allow: `identity.san.endsWith("@example.com")`},
 		},
 		Default:     DefaultDeny,
-		PerIdentity: Limit{Certificates: 1, Per: 10 * time.Second},
+		PerIdentity: limit.Limit{Number: 1, Per: 10 * time.Second},
 	}
 	for _, dryRun := range []bool{false, true} {
 		config.DryRun = dryRun
@@ -427,7 +428,7 @@ func TestAdmit(t *testing.T) {
 
 // TestOutcomes: whatever is decided was announced.
 func TestOutcomes(t *testing.T) {
-	p := compile(t, Config{Rules: []Rule{{Name: "a", Allow: "true"}, {Name: "d", Deny: "true"}}, Default: DefaultDeny, PerIdentity: Limit{1, time.Second}, PerIssuer: Limit{1, time.Second}})
+	p := compile(t, Config{Rules: []Rule{{Name: "a", Allow: "true"}, {Name: "d", Deny: "true"}}, Default: DefaultDeny, PerIdentity: limit.Limit{Number: 1, Per: time.Second}, PerIssuer: limit.Limit{Number: 1, Per: time.Second}})
 	var got []string
 	for _, d := range p.Outcomes() {
 		got = append(got, d.Rule+" "+string(d.Outcome))
@@ -436,7 +437,7 @@ func TestOutcomes(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got := compile(t, Config{PerIssuer: Limit{1, time.Second}}).Outcomes(); len(got) != 2 || got[0].Outcome != Allowed {
+	if got := compile(t, Config{PerIssuer: limit.Limit{Number: 1, Per: time.Second}}).Outcomes(); len(got) != 2 || got[0].Outcome != Allowed {
 		t.Errorf("limits alone: %+v", got)
 	}
 }

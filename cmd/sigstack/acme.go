@@ -242,7 +242,7 @@ func (a *acmeCertificate) handler(m *api.Metrics, logger *slog.Logger) http.Hand
 	mux := http.NewServeMux()
 	mux.Handle("GET /.well-known/acme-challenge/{token}", a.manager.HTTPHandler(http.HandlerFunc(api.NotFound)))
 	mux.HandleFunc("/", api.NotFound)
-	return api.Wrap(mux, m, logger)
+	return api.Wrap(mux, m, api.Proxies{}, logger)
 }
 
 // acmeProblems hears what the ACME server says of a failure (RFC 8555, section

@@ -17,9 +17,11 @@ import (
 	"github.com/spf13/viper"
 	"golang.org/x/crypto/acme"
 
+	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/api/rekorv1"
 	"github.com/sigstack/sigstack/ca"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/limit"
 	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/tlog/entry"
@@ -54,6 +56,15 @@ type Config struct {
 	// TLS is the certificate of Listen: in files, or from an ACME server. Without
 	// it Listen speaks HTTP, for a proxy that ends TLS, or for trying.
 	TLS TLSConfig `mapstructure:"tls"`
+
+	// TrustedProxies are the addresses, or networks such as 10.0.0.0/8, of proxies
+	// that say in ProxyHeader for whom they ask. The access log and limits for an
+	// address then have that of the client. None means that nobody is believed.
+	TrustedProxies []string `mapstructure:"trusted-proxies"`
+
+	// ProxyHeader is where they say it: X-Forwarded-For or Forwarded. A proxy has
+	// to write it anew, or to append to it.
+	ProxyHeader string `mapstructure:"proxy-header"`
 
 	// DataDir holds keys, logs, audit rows and the TUF repository.
 	DataDir string `mapstructure:"data-dir"`
@@ -207,6 +218,12 @@ type RekorConfig struct {
 	// means all.
 	Operations []string `mapstructure:"enabled-operations"`
 
+	// Algorithms are those that entries may be signed with; none means all.
+	Algorithms []string `mapstructure:"algorithms"`
+
+	// Write says who may add entries, and how many; without it everybody, and any number.
+	Write WriteConfig `mapstructure:"write"`
+
 	// Attestations are what entries of the kinds intoto and cose are made of.
 	Attestations AttestationsConfig `mapstructure:"attestations"`
 }
@@ -226,6 +243,32 @@ type AttestationsConfig struct {
 	// taken without it.
 	MaxBytes int `mapstructure:"max-bytes"`
 }
+
+// WriteConfig limits who adds entries to the transparency log. Where TokensFile and ClientCA are
+// given either is enough.
+type WriteConfig struct {
+	// PerIP is how many submissions are taken from one address, those that are refused included.
+	PerIP LimitConfig `mapstructure:"per-ip"`
+
+	// PerIdentity is how many entries one signer may add: the name in a certificate, or a key.
+	PerIdentity LimitConfig `mapstructure:"per-identity"`
+
+	// TokensFile is a file with the SHA-256 of bearer tokens, as sigstack write-token prints
+	// them, which only its owner can read. It is read again when it changes.
+	TokensFile string `mapstructure:"tokens-file"`
+
+	// ClientCA is a PEM file with the CAs of TLS client certificates. It is read again when it
+	// changes. Needs TLS.
+	ClientCA string `mapstructure:"client-ca"`
+}
+
+// LimitConfig is so many entries at once, and as many more in Per, one after the other.
+type LimitConfig struct {
+	Entries int           `mapstructure:"entries"`
+	Per     time.Duration `mapstructure:"per"`
+}
+
+func (l LimitConfig) limit() limit.Limit { return limit.Limit{Number: l.Entries, Per: l.Per} }
 
 // KeysConfig names the signing keys, each by a URI: file:, pkcs11:, awskms:, gcpkms:,
 // azurekms:, hashivault: or tink: (see package keys, and docs/keys.md).
@@ -251,13 +294,17 @@ var defaults = map[string]any{
 	"ca::lifetime": "10m", "ca::backdate": "0s", "ca::blocked-keys": "",
 	"rekor::max-entry-bytes": 32 << 20, "rekor::enabled-kinds": "", "rekor::enabled-operations": "",
 	"rekor::attestations::storage": "database", "rekor::attestations::bucket": "", "rekor::attestations::max-bytes": 100 << 10,
+	"rekor::algorithms": "", "rekor::write::per-ip::entries": 0, "rekor::write::per-ip::per": "0s",
+	"rekor::write::per-identity::entries": 0, "rekor::write::per-identity::per": "0s",
+	"rekor::write::tokens-file": "", "rekor::write::client-ca": "",
+	"trusted-proxies": "", "proxy-header": api.XForwardedFor,
 	"keys::ca": "", "keys::ctlog": "", "keys::rekorv1": "",
 	"keys::tuf-root": "", "keys::tuf-targets": "", "keys::tuf-snapshot": "", "keys::tuf-timestamp": "",
 }
 
 // lists are the keys whose values may be a list; as a text, and in the environment,
 // there are commas between the members.
-var lists = []string{"tls::acme::domains", "rekor::enabled-kinds", "rekor::enabled-operations"}
+var lists = []string{"tls::acme::domains", "trusted-proxies", "rekor::enabled-kinds", "rekor::enabled-operations", "rekor::algorithms"}
 
 // configFlags declares the flags that loadConfig reads.
 func configFlags(cmd *cobra.Command) {
@@ -423,6 +470,7 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 	}{
 		{"rekor.enabled-kinds", c.Rekor.Kinds, entry.Kinds()},
 		{"rekor.enabled-operations", c.Rekor.Operations, rekorv1.Operations()},
+		{"rekor.algorithms", c.Rekor.Algorithms, entry.Algorithms()},
 	} {
 		for i, name := range list.chosen {
 			if list.chosen[i] = strings.TrimSpace(name); !slices.Contains(list.known, list.chosen[i]) {
@@ -431,6 +479,7 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 		}
 	}
 	c.validateAttestations(wrong)
+	c.validateWrite(wrong)
 	if c.Dev && !c.DevAllowRemote && !loopback(c.Listen) {
 		wrong("dev", "the development issuer gives anybody a token for any identity, so it listens on loopback only, not on %q; --dev-allow-remote overrides that", c.Listen)
 	}
@@ -461,6 +510,61 @@ func (c *Config) validateAttestations(wrong func(key, format string, args ...any
 	if a.MaxBytes < 1 || a.MaxBytes > bucket.MaxAttestation {
 		wrong("rekor.attestations.max-bytes", "%d is not between 1 and %d; with storage: none no attestations are kept", a.MaxBytes, bucket.MaxAttestation)
 	}
+}
+
+// validateWrite is validate for what belongs to who may write.
+func (c *Config) validateWrite(wrong func(key, format string, args ...any)) {
+	for _, l := range []struct {
+		key string
+		of  LimitConfig
+	}{{"rekor.write.per-ip", c.Rekor.Write.PerIP}, {"rekor.write.per-identity", c.Rekor.Write.PerIdentity}} {
+		if text := l.of.limit().WrongNumber("entries"); text != "" {
+			wrong(l.key+".entries", "%s", text)
+		}
+		if text := l.of.limit().WrongPer(); text != "" {
+			wrong(l.key+".per", "%s", text)
+		}
+	}
+	if c.Rekor.Write.ClientCA != "" && c.scheme() != "https" {
+		wrong("rekor.write.client-ca", "is given, but there is no certificate in tls, so no client is asked for one; set tls, or have the proxy that ends TLS ask for certificates")
+	}
+	for i, text := range c.TrustedProxies {
+		c.TrustedProxies[i] = strings.TrimSpace(text)
+		if _, err := parseNetwork(c.TrustedProxies[i]); err != nil {
+			wrong("trusted-proxies", "%q %v", text, err)
+		}
+	}
+	if c.ProxyHeader != api.XForwardedFor && c.ProxyHeader != api.Forwarded {
+		wrong("proxy-header", "%q is neither %s nor %s", c.ProxyHeader, api.XForwardedFor, api.Forwarded)
+	}
+}
+
+// parseNetwork reads an address, or a network such as 10.0.0.0/8.
+func parseNetwork(text string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if addr, notAddr := netip.ParseAddr(text); notAddr == nil && addr.Zone() == "" {
+		prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	switch {
+	case err != nil:
+		return prefix, errors.New("is neither an address nor a network such as 10.0.0.0/8")
+	case prefix.Bits() == 0:
+		return prefix, errors.New("is every address, so anybody could be anybody; name the networks of the proxies")
+	case prefix.Addr().Is4In6():
+		return prefix, errors.New("is an address of IPv4 in the form of IPv6; write it as that of IPv4")
+	}
+	return prefix, nil
+}
+
+// proxies are those of a configuration that is valid.
+func (c *Config) proxies() api.Proxies {
+	p := api.Proxies{Header: c.ProxyHeader}
+	for _, text := range c.TrustedProxies {
+		if prefix, err := parseNetwork(text); err == nil {
+			p.Trusted = append(p.Trusted, prefix)
+		}
+	}
+	return p
 }
 
 // validateACME is validate for what belongs to ACME.

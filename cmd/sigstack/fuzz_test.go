@@ -6,10 +6,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,6 +37,8 @@ log-level: debug
 ca: {key-type: p256, organization: Example}
 rekor:
   max-entry-bytes: 1048576
+  write: {per-ip: {entries: 60, per: 1m}, tokens-file: tokens}
+trusted-proxies: [10.0.0.0/8, "2001:db8::1"]
 keys:
   ctlog: file:/etc/sigstack/ctlog.pem
 oidc-issuers:
@@ -72,7 +77,8 @@ policy:
 			return
 		}
 		if c.Dev && !c.DevAllowRemote && !loopback(c.Listen) || c.DataDir == "" || c.Rekor.MaxEntryBytes < 1<<10 ||
-			c.URL != "" && (strings.HasSuffix(c.URL, "/") || !strings.HasPrefix(c.URL, "http")) {
+			c.Rekor.Write.PerIP.Entries < 0 || c.Rekor.Write.PerIP.Entries > 0 && c.Rekor.Write.PerIP.Per < time.Second ||
+			len(c.proxies().Trusted) != len(c.TrustedProxies) || c.URL != "" && (strings.HasSuffix(c.URL, "/") || !strings.HasPrefix(c.URL, "http")) {
 			t.Fatalf("accepted: %+v", c)
 		}
 	})
@@ -240,6 +246,40 @@ func FuzzACMEProblem(f *testing.F) {
 			t.Fatalf("%d bytes make %q", len(in), text)
 		}
 	})
+}
+
+// The CAs of client certificates: what is read is a pool of CAs.
+func FuzzClientCAs(f *testing.F) {
+	one := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: selfSigned(f, true).Raw})
+	other := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: selfSigned(f, false).Raw})
+	allow := func(in []byte) int { return 20 * len(in) } // a certificate that is parsed, its place in the pool
+	fuzz.RunWith(f, fuzz.Options{Allow: allow}, fuzz.Seeds(one, append(bytes.Clone(one), one...), other), parseClientCAs, func(t *testing.T, in []byte, pool *x509.CertPool, err error) {
+		if (pool == nil) != (err != nil) || err == nil && pool.Equal(x509.NewCertPool()) {
+			t.Fatalf("%v, %v", pool, err)
+		}
+	})
+}
+
+// selfSigned makes a certificate, of a CA or not.
+func selfSigned(t testing.TB, isCA bool) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "builders"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: isCA, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
 }
 
 // The list of blocked keys: what is read is what the lines say.

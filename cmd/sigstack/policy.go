@@ -13,6 +13,7 @@ import (
 
 	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/ca/identity"
+	"github.com/sigstack/sigstack/ca/limit"
 	"github.com/sigstack/sigstack/ca/policy"
 )
 
@@ -56,15 +57,15 @@ func (f *configFile) readPolicy(at place, n *yaml.Node) {
 	s.at, s.fields = at, map[string]place{}
 	members := f.mapping(at, n)
 	s.given = len(members) > 0
-	limit := func(name string, to *policy.Limit) func(place, *yaml.Node) {
+	limit := func(name string, to *limit.Limit) func(place, *yaml.Node) {
 		return func(at place, n *yaml.Node) {
 			s.fields[name] = at
 			before := len(f.mistakes)
 			f.fields(at, f.mapping(at, n), []field{
-				{"certificates", func(at place, n *yaml.Node) { to.Certificates = f.number(at, n) }},
+				{"certificates", func(at place, n *yaml.Node) { to.Number = f.number(at, n) }},
 				{"per", func(at place, n *yaml.Node) { to.Per = f.duration(at, n) }},
 			})
-			if *to == (policy.Limit{}) && len(f.mistakes) == before {
+			if *to == (limit.Limit{}) && len(f.mistakes) == before {
 				f.mistake(at, "says neither certificates nor per; both are required, or leave it away")
 			}
 		}

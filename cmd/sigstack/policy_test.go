@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sigstack/sigstack/ca/limit"
 	"github.com/sigstack/sigstack/ca/policy"
 )
 
@@ -29,8 +30,8 @@ func TestPolicySection(t *testing.T) {
 			{Name: "clusters", Issuers: []string{"https://oidc.eks.*.amazonaws.com/id/*", "https://oidc.eks.eu-west-1.amazonaws.com/id/0123"}, Allow: "true"},
 		},
 		Default:     "deny",
-		PerIdentity: policy.Limit{Certificates: 60, Per: time.Minute},
-		PerIssuer:   policy.Limit{Certificates: 6000, Per: 90 * time.Second},
+		PerIdentity: limit.Limit{Number: 60, Per: time.Minute},
+		PerIssuer:   limit.Limit{Number: 6000, Per: 90 * time.Second},
 	}
 	for name, text := range map[string]string{
 		"YAML": policyIssuers + `policy:

@@ -31,6 +31,7 @@ import (
 	"github.com/sigstack/sigstack/api/ops"
 	"github.com/sigstack/sigstack/api/rekorv1"
 	"github.com/sigstack/sigstack/api/tuf"
+	"github.com/sigstack/sigstack/api/writes"
 	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
@@ -94,6 +95,7 @@ type server struct {
 
 	roots   atomic.Pointer[[]*x509.Certificate] // that the CT log accepts
 	inForce atomic.Pointer[issuing]
+	writers atomic.Pointer[writes.Credentials] // nil where everybody may add entries
 	watches []*watch
 	hangup  chan os.Signal // SIGHUP
 
@@ -161,7 +163,7 @@ func serve(ctx context.Context, c *Config, source configSource, stdout, stderr i
 // open opens everything that is behind the listeners.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openKeys, s.openIssuer, s.openStorage, s.openRekor, s.openCT, s.openAudit, s.openTrust, s.openCA,
+		s.openWriters, s.openKeys, s.openIssuer, s.openStorage, s.openRekor, s.openCT, s.openAudit, s.openTrust, s.openCA,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -368,7 +370,7 @@ func (s *server) handler() http.Handler {
 	}
 	entries := rekorv1.New(rekorv1.Config{
 		Log: s.rekor, MaxBody: s.config.Rekor.MaxEntryBytes, Operations: s.config.Rekor.Operations, Kinds: s.config.Rekor.Kinds,
-		Status: api.Status, Logger: s.logger,
+		Algorithms: s.config.Rekor.Algorithms, Writes: s.writeControl(), Refused: writeRefusals(s.metrics), Status: api.Status, Logger: s.logger,
 	})
 	for _, path := range rekorv1.Paths() {
 		mux.Handle(path, entries)
@@ -378,7 +380,7 @@ func (s *server) handler() http.Handler {
 	if s.issuer != nil {
 		mux.Handle("/oidc/", s.issuer)
 	}
-	return api.Wrap(mux, s.requests, s.logger)
+	return api.Wrap(mux, s.requests, s.config.proxies(), s.logger)
 }
 
 // checks are what /readyz asks.
@@ -433,6 +435,7 @@ func (s *server) run(ctx context.Context, public, private, challenges net.Listen
 		go func() { failed <- clients.Serve(api.Reclaim(public, clients)) }()
 	} else {
 		clients.TLSConfig = s.tls.config()
+		s.askForCertificates(clients.TLSConfig)
 		go func() { failed <- clients.ServeTLS(api.Reclaim(public, clients), "", "") }()
 	}
 	if challenges != nil {

@@ -63,6 +63,7 @@ func openServerCertificate(ctx context.Context, files TLSConfig, now func() time
 func (c *serverCertificate) config() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
 	}
 }

@@ -69,10 +69,10 @@ func archiveMutants() []mutant {
 			{manifest, "		case slices.ContainsFunc(all, func(d digester) bool { return d.function == function }):", "		case slices.ContainsFunc(all, func(d digester) bool { return false }):"},
 		}, archive},
 		{"tlog/entry/tuf-not-verified", "TUF metadata is taken whoever signed it", []edit{
-			{tuf, "	if err := root.verify(metadata, &budget); err != nil {", "	if err := error(nil); err != nil {"},
+			{tuf, "	signers, err := root.verify(metadata, &budget)\n", "	signers, err := []crypto.PublicKey(nil), error(nil)\n"},
 		}, metadata},
 		{"tlog/entry/tuf-root-not-verified", "a TUF root need not be signed by itself", []edit{
-			{tuf, "	if err := root.verify(root.tufMetadata, &budget); err != nil {\n		return nil, nil, fmt.", "	if err := error(nil); err != nil {\n		return nil, nil, fmt."},
+			{tuf, "	if _, err := root.verify(root.tufMetadata, &budget); err != nil {\n		return nil, nil, fmt.", "	if err := error(nil); err != nil {\n		return nil, nil, fmt."},
 		}, metadata},
 		{"tlog/entry/tuf-any-key", "a key of another role signs TUF metadata", []edit{
 			{tuf, "		if key == nil || !slices.Contains(role.keys, s.key) || len(s.sig) == 0 {", "		if key == nil || len(s.sig) == 0 {"},

@@ -2,8 +2,9 @@ package main
 
 func policyMutants() []mutant {
 	rules := []tests{{pkg: "./ca/policy", run: "TestRules|TestFailures|TestMistakes|TestAdmit|TestVariables|TestUnreadable"}}
-	limits := []tests{{pkg: "./ca/policy", run: "Limit|TestManyIdentities|TestSwap"}}
-	const file, expression, claims, limit = "ca/policy/policy.go", "ca/policy/expression.go", "ca/policy/claims.go", "ca/policy/limit.go"
+	limited := []tests{{pkg: "./ca/policy", run: "Limit|TestSwap"}}
+	buckets := []tests{{pkg: "./ca/limit"}, {pkg: "./ca/policy", run: "Limit|TestSwap"}}
+	const file, expression, claims, limits, limit = "ca/policy/policy.go", "ca/policy/expression.go", "ca/policy/claims.go", "ca/policy/limits.go", "ca/limit/limit.go"
 	return []mutant{
 		{"ca/policy-not-asked", "a certificate is issued without asking the policy", []edit{
 			{"ca/issue.go", "	if c.policy != nil {", "	if false {"},
@@ -75,33 +76,33 @@ func policyMutants() []mutant {
 		{"ca/policy/surrogate-replaced", "two texts that are not Unicode are the same", []edit{
 			{claims, "		if err == nil && strings.ContainsRune(text, utf8.RuneError) {", "		if false {"},
 		}, rules},
-		{"ca/policy/limit-off", "a limit refuses nobody", []edit{
-			{limit, "wait > d.RetryAfter {", "wait < 0 {"},
-		}, limits},
+		{"ca/limit/off", "a limit refuses nobody", []edit{
+			{limit, "w > wait {", "w < 0 {"},
+		}, buckets},
 		{"ca/policy/limit-not-asked", "the limits are not asked", []edit{
 			{file, "	if d.Outcome == Allowed {\n		p.limit(id, now, &d)\n	}\n", ""},
 		}, rules},
-		{"ca/policy/limit-takes-when-refusing", "who is limited empties the other bucket", []edit{
-			{limit, "	if d.Outcome == Limited {\n		return\n	}\n", ""},
-		}, limits},
+		{"ca/limit/takes-when-refusing", "who is limited empties the other bucket", []edit{
+			{limit, "	if wait > 0 {\n		return longest, wait\n	}\n	for i, b := range from {\n		b.of.set(b.key, full[i], now)\n	}\n	return 0, 0\n", "	for i, b := range from {\n		b.of.set(b.key, full[i], now)\n	}\n	return longest, wait\n"},
+		}, buckets},
 		{"ca/policy/limit-without-issuer", "two issuers' identities of one name share a bucket", []edit{
-			{limit, "key: keyOf(who.Issuer(), san.Kind.String(), san.Value)", "key: keyOf(san.Kind.String(), san.Value)"},
-		}, limits},
-		{"ca/policy/bucket-overflows", "a bucket that is not used fills beyond its brim", []edit{
-			{limit, "	full, empty := now, now.Add(l.Per)\n	if b := l.buckets[key]; b != nil && b.full.After(now) {", "	full, empty := now, now.Add(l.Per)\n	if b := l.buckets[key]; b != nil {"},
-		}, limits},
-		{"ca/policy/clock-set-back", "a clock that was set back locks an identity out", []edit{
+			{limits, "l.Bucket(who.Issuer(), san.Kind.String(), san.Value)", "l.Bucket(san.Kind.String(), san.Value)"},
+		}, limited},
+		{"ca/limit/bucket-overflows", "a bucket that is not used fills beyond its brim", []edit{
+			{limit, "b := l.buckets[k]; b != nil && b.full.After(now) {", "b := l.buckets[k]; b != nil {"},
+		}, buckets},
+		{"ca/limit/clock-set-back", "a clock that was set back locks an identity out", []edit{
 			{limit, "		if b.full.After(empty) { // the clock was set back", "		if false {"},
-		}, limits},
-		{"ca/policy/buckets-without-bound", "every identity that ever came is remembered", []edit{
+		}, buckets},
+		{"ca/limit/buckets-without-bound", "every identity that ever came is remembered", []edit{
 			{limit, "	if len(l.fullest) >= l.most {", "	if false {"},
-		}, limits},
-		{"ca/policy/emptiest-forgotten", "the bucket that is emptiest is forgotten first", []edit{
+		}, buckets},
+		{"ca/limit/emptiest-forgotten", "the bucket that is emptiest is forgotten first", []edit{
 			{limit, "return h[i].full.Before(h[j].full)", "return h[j].full.Before(h[i].full)"},
-		}, limits},
-		{"ca/policy/counters-lost", "a limit that stays the same begins anew with another policy", []edit{
+		}, buckets},
+		{"ca/limit/counters-lost", "a limit that stays the same begins anew", []edit{
 			{limit, "	case before != nil && before.Limit == l:", "	case false:"},
-		}, limits},
+		}, buckets},
 		{"api/denied-as-unavailable", "a client that is denied is told to try again", []edit{
 			{"api/status.go", "		return http.StatusForbidden\n", "		return http.StatusServiceUnavailable\n"},
 		}, []tests{{pkg: "./api", run: "TestStatus"}}},

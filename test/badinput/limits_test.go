@@ -11,6 +11,7 @@ import (
 	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/api/ctlog"
 	"github.com/sigstack/sigstack/api/fulcio"
+	"github.com/sigstack/sigstack/api/writes"
 	"github.com/sigstack/sigstack/ca/ext"
 	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/storage/audit"
@@ -59,6 +60,11 @@ func TestLimitsTable(t *testing.T) {
 		"certificate request (HTTP and gRPC)":                                 {kib(fulcio.DefaultMaxBody), "413"},
 		"public key, PKCS #10 request, proof in it":                           {"8 KiB", "32 KiB", "1 KiB", "400"},
 		"identity token":                                                      {"16 KiB", "1024", "400"},
+		"submissions from one address, entries of one identity":               {"rekor.write", "65,536", "429"},
+		"file of `rekor.write.tokens-file`":                                   {kib(writes.MaxTokenFile), count(writes.MaxTokens)},
+		"file of `rekor.write.client-ca`":                                     {"1 MiB"},
+		"certificates of a TLS client that adds an entry":                     {count(writes.MaxChain), "403"},
+		"proxies in a row that are believed":                                  {"16"},
 		"submission to the transparency log, request to retrieve entries":     {"rekor.max-entry-bytes", mib(tlog.MaxBatchBytes), "413"},
 		"entries in one retrieve request":                                     {"10", "422"},
 		"attestation beside an entry":                                         {"rekor.attestations.max-bytes", mib(bucket.MaxAttestation)},

@@ -65,6 +65,7 @@ var differences = []expected{
 	{row: "`jar`, search by the signer's certificate", when: and(func(d difference) bool { return strings.HasPrefix(d.request.name, "search signer of jar ") }, more)},
 	{row: "`hash` of a public key in a search", when: more},
 	{row: "attestations", by: "tlog/rekor, TestAttestationFirst"},
+	{row: "`--client-signing-algorithms`", by: "api/rekorv1, TestAlgorithms"},
 	{row: "search keys", by: "tlog/rekor, TestSearch"},
 	{row: "spaces at the end of what is searched for", when: func(d difference) bool {
 		return d.what == "body" && d.request.kind == "search" && (d.request.change.Op == "space behind" || strings.HasSuffix(d.request.name, " "))

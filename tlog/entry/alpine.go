@@ -132,7 +132,7 @@ func (a *alpine) body() []byte {
 
 func (a *alpine) keys() *keySet {
 	s := &keySet{}
-	s.addKey(a.key)
+	s.addSigner(a.key, scheme{hash: crypto.SHA1})
 	s.add(a.hash.searchKey())
 	return s
 }

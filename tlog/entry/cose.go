@@ -326,7 +326,7 @@ func (c *cose) body() []byte {
 
 func (c *cose) keys() *keySet {
 	s := &keySet{}
-	s.addKey(c.key)
+	s.addSigner(c.key, scheme{hash: crypto.SHA256, pss: true})
 	s.add(c.envelope.searchKey(), c.payload.searchKey())
 	return s
 }

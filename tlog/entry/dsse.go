@@ -437,7 +437,7 @@ func (d *dsse) body() []byte {
 func (d *dsse) keys() *keySet {
 	s := &keySet{}
 	for _, sig := range d.sigs {
-		s.addKey(sig.verifier)
+		s.addSigner(sig.verifier, bySHA256)
 	}
 	s.add(d.payload.searchKey(), d.envelope.searchKey())
 	return s

@@ -50,6 +50,10 @@ type Entry struct {
 	// [MaxKeyLength] bytes. Hashes are written "sha256:" and 64 hex digits;
 	// hashes of public keys also without the prefix.
 	Keys []string
+	// Signers are those of its signatures, at least one. Of tuf they are the keys
+	// that count for the role, of jar the signer of the archive, of rfc3161 the
+	// timestamp authority.
+	Signers []Signer
 	// Attestation is what was signed, for the kinds whose clients ask the log
 	// for it: the payload of an intoto envelope, the whole message of a cose
 	// entry. The log may keep it beside the entry; no hash covers that it does.
@@ -142,6 +146,7 @@ func Propose(proposed []byte) (*Entry, error) {
 		Version:        version,
 		Body:           p.body,
 		Keys:           sorted,
+		Signers:        p.keys.signers,
 		Attestation:    p.attestation,
 		AttestationKey: p.attestationKey,
 	}, nil

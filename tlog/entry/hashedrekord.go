@@ -145,7 +145,7 @@ func (h *hashedRekord) body() []byte {
 
 func (h *hashedRekord) keys() *keySet {
 	s := &keySet{}
-	s.addKey(h.key)
+	s.addSigner(h.key, scheme{hash: hashedRekordHash(h.key.PublicKey())})
 	s.add(h.hash.searchKey())
 	return s
 }

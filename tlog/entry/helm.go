@@ -173,7 +173,7 @@ func (h *helm) body() []byte {
 
 func (h *helm) keys() *keySet {
 	s := &keySet{}
-	s.addKey(h.key)
+	s.addSigner(h.key, scheme{format: sigkey.FormatPGP})
 	s.add(h.hash.searchKey())
 	return s
 }

@@ -171,7 +171,7 @@ func (e *inToto001) body() []byte {
 
 func (e *inToto001) keys() *keySet {
 	s := &keySet{}
-	s.addKey(e.key)
+	s.addSigner(e.key, bySHA256)
 	s.add(e.payload.searchKey(), e.envelope.searchKey())
 	return s
 }
@@ -341,7 +341,7 @@ func (e *inToto002) body() []byte {
 func (e *inToto002) keys() *keySet {
 	s := &keySet{}
 	for _, sig := range e.sigs {
-		s.addKey(sig.key)
+		s.addSigner(sig.key, bySHA256)
 	}
 	s.add(e.payload.searchKey())
 	return s

@@ -148,14 +148,14 @@ func (j *jar) body() ([]byte, error) {
 // kinds have that of the key, and the hash of the signer's certificate: by it
 // a search by public key finds this kind, too.
 func (j *jar) keys() (*keySet, error) {
-	signer, err := j.signature.Signer()
+	signer, err := pkcs7Signer(j.signature)
 	if err != nil {
 		return nil, err
 	}
-	s := &keySet{}
+	s := &keySet{signers: []Signer{signer}}
 	hash := sha256Digest(j.signature.Canonical())
 	s.add(hash.value, hash.searchKey(), j.archive.searchKey())
-	s.add(sigkey.Hash(signer), "sha256:"+sigkey.Hash(signer))
+	s.add(signer.KeyHash(), "sha256:"+signer.KeyHash())
 	return s, nil
 }
 

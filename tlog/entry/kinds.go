@@ -19,8 +19,8 @@ type kind struct {
 
 // A proposal is what a proposed spec that was verified comes to.
 type proposal struct {
-	body []byte // the leaf value
-	keys *keySet
+	body []byte  // the leaf value
+	keys *keySet // with the signers
 	// attestation is what is kept beside the entry, under attestationKey.
 	attestation    []byte
 	attestationKey string

@@ -126,7 +126,11 @@ func (r *rekord) body() []byte {
 
 func (r *rekord) keys() *keySet {
 	s := &keySet{}
-	s.addKey(r.key)
+	by := scheme{format: r.format}
+	if r.format == sigkey.FormatX509 {
+		by = bySHA256
+	}
+	s.addSigner(r.key, by)
 	s.add(r.hash.searchKey())
 	return s
 }

@@ -46,13 +46,16 @@ func proposeTimestamp(spec value) ([]byte, *keySet, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := verifyTimestamp(der); err != nil {
+	signer, err := verifyTimestamp(der)
+	if err != nil {
 		return nil, nil, err
 	}
+	keys := timestampKeys(der)
+	keys.signers = []Signer{signer}
 	out := appendHeader(make([]byte, 0, 128+base64.StdEncoding.EncodedLen(len(der))), "rfc3161", "0.0.1")
 	out = append(out, `"tsr":{"content":"`...)
 	out = base64.StdEncoding.AppendEncode(out, der)
-	return append(out, `"}}}`...), timestampKeys(der), nil
+	return append(out, `"}}}`...), keys, nil
 }
 
 func keysTimestamp(spec value) (*keySet, error) {
@@ -69,37 +72,37 @@ func timestampKeys(der []byte) *keySet {
 	return s
 }
 
-// verifyTimestamp verifies a TimeStampResp:
+// verifyTimestamp verifies a TimeStampResp and returns who signed it:
 //
 //	SEQUENCE { status SEQUENCE { INTEGER, ... }, timeStampToken OPTIONAL }
-func verifyTimestamp(der []byte) error {
+func verifyTimestamp(der []byte) (Signer, error) {
 	in := cryptobyte.String(der)
 	var response, info, token cryptobyte.String
 	var status int64
 	if !in.ReadASN1(&response, cbasn1.SEQUENCE) || !response.ReadASN1(&info, cbasn1.SEQUENCE) || !info.ReadASN1Integer(&status) {
-		return errors.New("tsr is not a TimeStampResp in DER (RFC 3161, section 2.4.2)")
+		return Signer{}, errors.New("tsr is not a TimeStampResp in DER (RFC 3161, section 2.4.2)")
 	}
 	if !in.Empty() {
-		return fmt.Errorf("tsr has %d bytes after its end", len(in))
+		return Signer{}, fmt.Errorf("tsr has %d bytes after its end", len(in))
 	}
 	if status != 0 && status != 1 { // granted, grantedWithMods
-		return fmt.Errorf("tsr status not granted: %d", status)
+		return Signer{}, fmt.Errorf("tsr status not granted: %d", status)
 	}
 	if response.Empty() {
-		return errors.New("tsr has no token")
+		return Signer{}, errors.New("tsr has no token")
 	}
 	if !response.ReadASN1Element(&token, cbasn1.SEQUENCE) || !response.Empty() {
-		return errors.New("tsr is not a TimeStampResp in DER (RFC 3161, section 2.4.2)")
+		return Signer{}, errors.New("tsr is not a TimeStampResp in DER (RFC 3161, section 2.4.2)")
 	}
 	p, err := sigkey.ParsePKCS7(token)
 	if err != nil {
-		return fmt.Errorf("tsr: %w", err)
+		return Signer{}, fmt.Errorf("tsr: %w", err)
 	}
 	if !p.IsTimestamp() {
-		return errors.New("tsr: what is signed is not a TSTInfo")
+		return Signer{}, errors.New("tsr: what is signed is not a TSTInfo")
 	}
 	if err := p.Verify(nil); err != nil {
-		return fmt.Errorf("tsr verification error: %w", err)
+		return Signer{}, fmt.Errorf("tsr verification error: %w", err)
 	}
-	return nil
+	return pkcs7Signer(p)
 }

@@ -159,7 +159,7 @@ func (r *rpm) body() []byte {
 
 func (r *rpm) keys() *keySet {
 	s := &keySet{}
-	s.addKey(r.key)
+	s.addSigner(r.key, scheme{format: sigkey.FormatPGP})
 	s.add(r.hash.searchKey())
 	return s
 }

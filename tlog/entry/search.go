@@ -12,6 +12,8 @@ import (
 type keySet struct {
 	keys []string
 	full bool // more than MaxKeys were added
+
+	signers []Signer // of a proposed entry
 }
 
 // add adds keys in lower case. Empty keys and those that no query can hold are
@@ -43,7 +45,11 @@ func KeyHash(format string, content []byte) (string, error) {
 	return sigkey.Hash(key), nil
 }
 
-func (s *keySet) addKey(k sigkey.Key) { s.add(sigkey.SearchKeys(k)...) }
+// addSigner adds the keys of a key that has signed.
+func (s *keySet) addSigner(k sigkey.Key, by scheme) {
+	s.add(sigkey.SearchKeys(k)...)
+	s.signers = append(s.signers, Signer{k, by})
+}
 
 // sorted returns the keys, each once.
 func (s *keySet) sorted() ([]string, error) {

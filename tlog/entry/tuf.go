@@ -86,10 +86,11 @@ func proposeTUFAt(spec value, now time.Time) ([]byte, *keySet, error) {
 		return nil, nil, err
 	}
 	budget := maxEdDSABytes
-	if err := root.verify(root.tufMetadata, &budget); err != nil {
+	if _, err := root.verify(root.tufMetadata, &budget); err != nil {
 		return nil, nil, fmt.Errorf("root.content: %w", err)
 	}
-	if err := root.verify(metadata, &budget); err != nil {
+	signers, err := root.verify(metadata, &budget)
+	if err != nil {
 		return nil, nil, fmt.Errorf("metadata.content: %w", err)
 	}
 	for _, m := range []*tufMetadata{root.tufMetadata, metadata} {
@@ -109,7 +110,15 @@ func proposeTUFAt(spec value, now time.Time) ([]byte, *keySet, error) {
 		out = append(out, `,"spec_version":`...)
 		out = appendString(out, root.specVersion)
 	}
-	return append(out, "}}"...), tufKeys(metadata, m, r), nil
+	keys := tufKeys(metadata, m, r)
+	for _, pub := range signers {
+		key, err := sigkey.NewX509(pub)
+		if err != nil {
+			return nil, nil, fmt.Errorf("metadata.content: %w", err)
+		}
+		keys.signers = append(keys.signers, Signer{key, scheme{hash: crypto.SHA256, pss: true}})
+	}
+	return append(out, "}}"...), keys, nil
 }
 
 func keysTUF(spec value) (*keySet, error) {
@@ -143,7 +152,7 @@ func hashTUFRoot(text []byte) (string, error) {
 		return "", err
 	}
 	budget := maxEdDSABytes
-	if err := root.verify(root.tufMetadata, &budget); err != nil {
+	if _, err := root.verify(root.tufMetadata, &budget); err != nil {
 		return "", err
 	}
 	return sha256Digest(root.canonical()).value, nil
@@ -404,18 +413,18 @@ func readTUFKey(v value) (crypto.PublicKey, error) {
 }
 
 // verify verifies metadata with the keys of its role (section 5.3.4). A key
-// counts once, under whatever IDs. Budget is what Ed25519 may still hash.
-func (r *tufRoot) verify(m *tufMetadata, budget *int) error {
+// counts once, under whatever IDs. It returns those that count. Budget is what
+// Ed25519 may still hash.
+func (r *tufRoot) verify(m *tufMetadata, budget *int) (counted []crypto.PublicKey, err error) {
 	role, ok := r.roles[m.role]
 	if !ok {
-		return fmt.Errorf("the root has no role %s", m.role)
+		return nil, fmt.Errorf("the root has no role %s", m.role)
 	}
 	message, err := formOLPC.canonical(m.signed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	sum := sha256.Sum256(message)
-	var counted []crypto.PublicKey
 	for _, s := range m.sigs {
 		key := r.keys[s.key]
 		if key == nil || !slices.Contains(role.keys, s.key) || len(s.sig) == 0 {
@@ -425,7 +434,7 @@ func (r *tufRoot) verify(m *tufMetadata, budget *int) error {
 		switch pub := key.(type) {
 		case ed25519.PublicKey:
 			if *budget -= len(message); *budget < 0 {
-				return errors.New("the metadata is too large for this many Ed25519 signatures")
+				return nil, errors.New("the metadata is too large for this many Ed25519 signatures")
 			}
 			verified = ed25519.Verify(pub, message, s.sig)
 		case *ecdsa.PublicKey:
@@ -438,9 +447,9 @@ func (r *tufRoot) verify(m *tufMetadata, budget *int) error {
 		}
 	}
 	if int64(len(counted)) < role.threshold {
-		return fmt.Errorf("signatures of %d keys of the role %s verify, %d are needed", len(counted), m.role, role.threshold)
+		return nil, fmt.Errorf("signatures of %d keys of the role %s verify, %d are needed", len(counted), m.role, role.threshold)
 	}
-	return nil
+	return counted, nil
 }
 
 // canonical returns the metadata in canonical JSON (RFC 8785).

@@ -42,9 +42,12 @@ func openFile(path, passphraseFile string) (crypto.Signer, error) {
 }
 
 // ReadFile returns the bytes of a regular file that nobody but its owner may
-// touch, at most 8 KiB: of a key, or of another secret. The mode is judged on the opened file, so that the name cannot be
-// pointed elsewhere between the look and the read.
-func ReadFile(path string) ([]byte, error) {
+// touch, at most 8 KiB: of a key, or of another secret.
+func ReadFile(path string) ([]byte, error) { return ReadFileAtMost(path, maxKeyFile) }
+
+// ReadFileAtMost is ReadFile for a file of at most so many bytes. The mode is judged on the opened
+// file, so that the name cannot be pointed elsewhere between the look and the read.
+func ReadFileAtMost(path string, most int) ([]byte, error) {
 	// Asked before opening because opening a FIFO would wait for its writer.
 	info, err := os.Stat(path)
 	if err != nil {
@@ -67,12 +70,12 @@ func ReadFile(path string) ([]byte, error) {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, fmt.Errorf("%s has mode %04o, which gives group or others rights to a secret; run: chmod 0600 %s", path, mode, path)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > maxKeyFile {
-		return nil, fmt.Errorf("%s is longer than %d bytes, the most that such a file may have", path, maxKeyFile)
+	if len(data) > most {
+		return nil, fmt.Errorf("%s is longer than %d bytes, the most that such a file may have", path, most)
 	}
 	return data, nil
 }

@@ -126,6 +126,15 @@ func parsePKIX(der []byte) (*X509, error) {
 	}, nil
 }
 
+// NewX509 returns a bare public key that was read from another format.
+func NewX509(pub crypto.PublicKey) (*X509, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, foreign("invalid public key", err)
+	}
+	return parsePKIX(der)
+}
+
 func parseChain(block *pem.Block, rest []byte) (*X509, error) {
 	k := &X509{}
 	for {
@@ -190,6 +199,15 @@ func (k *X509) Canonical() []byte { return k.canonical }
 // PublicKey returns the key that verifies: *rsa.PublicKey, *ecdsa.PublicKey or
 // ed25519.PublicKey.
 func (k *X509) PublicKey() crypto.PublicKey { return k.pub }
+
+// Certificate returns the certificate that the key is in, the first of a chain;
+// nil for a bare public key.
+func (k *X509) Certificate() *x509.Certificate {
+	if len(k.chain) == 0 {
+		return nil
+	}
+	return k.chain[0]
+}
 
 // Verify implements [Key]: SHA-256 for RSA (PKCS #1 v1.5) and for ECDSA on
 // every curve, the message itself for Ed25519. A chain must verify, see

@@ -3,11 +3,11 @@ package policy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/sigstack/sigstack/ca/ext"
+	"github.com/sigstack/sigstack/ca/limit"
 )
 
 // A clock that a test moves.
@@ -32,7 +32,7 @@ func take(p *Policy, now time.Time, who Claimant) Decision {
 	return d
 }
 
-func limited(t *testing.T, perIdentity, perIssuer Limit, previous *Policy) *Policy {
+func limited(t *testing.T, perIdentity, perIssuer limit.Limit, previous *Policy) *Policy {
 	t.Helper()
 	p, err := New(Config{PerIdentity: perIdentity, PerIssuer: perIssuer}, Options{Previous: previous})
 	if err != nil {
@@ -43,7 +43,7 @@ func limited(t *testing.T, perIdentity, perIssuer Limit, previous *Policy) *Poli
 
 // TestLimits: a bucket is emptied and fills up again, one certificate after the other.
 func TestLimits(t *testing.T) {
-	p := limited(t, Limit{3, time.Minute}, Limit{5, time.Minute}, nil)
+	p := limited(t, limit.Limit{Number: 3, Per: time.Minute}, limit.Limit{Number: 5, Per: time.Minute}, nil)
 	c := &clock{t0}
 	ann, bob, other := user{"", "https://a.example.com", "ann"}, user{"", "https://a.example.com", "bob"}, user{"", "https://b.example.com", "ann"}
 	want := func(who user, rule string, after time.Duration) {
@@ -90,7 +90,7 @@ func TestLimits(t *testing.T) {
 
 // TestLimitNames: names that would be the same if they were only joined.
 func TestLimitNames(t *testing.T) {
-	p := limited(t, Limit{1, time.Minute}, Limit{}, nil)
+	p := limited(t, limit.Limit{Number: 1, Per: time.Minute}, limit.Limit{}, nil)
 	for _, who := range []user{{"", "https://a.example.com/x", "email"}, {"", "https://a.example.com/", "xemail"}, {"", "https://a.example.com/xemail", ""}} {
 		if d := take(p, t0, who); d.Outcome != Allowed {
 			t.Errorf("%+v: %+v", who, d)
@@ -98,49 +98,17 @@ func TestLimitNames(t *testing.T) {
 	}
 }
 
-// TestManyIdentities: what is remembered is bounded, full buckets go first, and then the fullest.
-func TestManyIdentities(t *testing.T) {
-	const most = 100
-	p := limited(t, Limit{10, 10 * time.Second}, Limit{}, nil)
-	l := p.perIdentity
-	l.most = most
-	c := &clock{t0}
-	name := func(kind string, i int) user { return user{"", "https://a.example.com", fmt.Sprint(kind, i)} }
-	busy := name("busy", 0)
-	for range 10 {
-		take(p, c.now(), busy)
-	}
-	for i := range 10_000 {
-		take(p, c.now(), name("n", i))
-		if len(l.buckets) > most || len(l.buckets) != len(l.fullest) {
-			t.Fatalf("%d buckets, %d in order, at most %d are allowed", len(l.buckets), len(l.fullest), most)
-		}
-	}
-	if d := take(p, c.now(), busy); d.Outcome != Limited {
-		t.Fatalf("an empty bucket was forgotten before fuller ones: %+v", d)
-	}
-	// After their time the full ones make room, though nobody asked for them again.
-	c.pass(time.Minute)
-	for i := range most {
-		take(p, c.now(), name("m", i))
-		c.pass(time.Second) // each is full again when the next comes
-	}
-	if len(l.buckets) > 2 {
-		t.Errorf("%d buckets are remembered, of which all but one are full", len(l.buckets))
-	}
-}
-
 // TestSwap: a limit that stays the same goes on counting in the policy that follows.
 func TestSwap(t *testing.T) {
 	who := user{"", "https://a.example.com", "ann"}
-	first := limited(t, Limit{1, time.Minute}, Limit{2, time.Minute}, nil)
+	first := limited(t, limit.Limit{Number: 1, Per: time.Minute}, limit.Limit{Number: 2, Per: time.Minute}, nil)
 	take(first, t0, who)
 
-	same := limited(t, Limit{1, time.Minute}, Limit{2, time.Minute}, first)
+	same := limited(t, limit.Limit{Number: 1, Per: time.Minute}, limit.Limit{Number: 2, Per: time.Minute}, first)
 	if d := take(same, t0, who); d.Rule != ByPerIdentity {
 		t.Errorf("the same limits: %+v", d)
 	}
-	wider := limited(t, Limit{2, time.Minute}, Limit{2, time.Minute}, same)
+	wider := limited(t, limit.Limit{Number: 2, Per: time.Minute}, limit.Limit{Number: 2, Per: time.Minute}, same)
 	if d := take(wider, t0, who); d.Outcome != Allowed {
 		t.Errorf("a wider limit: %+v", d)
 	}
@@ -150,7 +118,7 @@ func TestSwap(t *testing.T) {
 	if d := take(first, t0, user{"", "https://a.example.com", "bob"}); d.Rule != ByPerIssuer {
 		t.Errorf("a request that still has the first policy: %+v", d)
 	}
-	if d := take(limited(t, Limit{1, time.Minute}, Limit{}, nil), t0, who); d.Outcome != Allowed {
+	if d := take(limited(t, limit.Limit{Number: 1, Per: time.Minute}, limit.Limit{}, nil), t0, who); d.Outcome != Allowed {
 		t.Errorf("without the one before: %+v", d)
 	}
 }
@@ -160,7 +128,7 @@ func TestConcurrentLimits(t *testing.T) {
 	p := compile(t, Config{
 		Rules:       []Rule{{Name: "r", Allow: `claims.all(name, name != "admin") && identity.email.matches("^dev@") && extensions["build-trigger"] == ""`}},
 		Default:     DefaultDeny,
-		PerIdentity: Limit{50, time.Minute}, PerIssuer: Limit{100, time.Minute},
+		PerIdentity: limit.Limit{Number: 50, Per: time.Minute}, PerIssuer: limit.Limit{Number: 100, Per: time.Minute},
 	})
 	id := person(t, "dev@example.com")
 	results := make(chan error)
@@ -178,22 +146,5 @@ func TestConcurrentLimits(t *testing.T) {
 	}
 	if passed != 50 {
 		t.Errorf("%d passed, want 50", passed)
-	}
-}
-
-func BenchmarkLimits(b *testing.B) {
-	p, err := New(Config{PerIdentity: Limit{10, time.Minute}, PerIssuer: Limit{1_000_000, time.Minute}}, Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	users := make([]user, 2*maxBuckets)
-	for i := range users {
-		users[i] = user{"", "https://a.example.com", fmt.Sprint("user", i)}
-	}
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		take(p, t0, users[i%len(users)])
-		i++
 	}
 }
