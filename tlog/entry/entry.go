@@ -37,6 +37,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 )
 
 // An Entry is a proposed entry that was parsed, verified and canonicalised.
@@ -153,6 +154,48 @@ func Propose(proposed []byte) (*Entry, error) {
 //
 // Signatures are not verified again. The error is as for [Propose].
 func Keys(body []byte) ([]string, error) {
+	stored, err := readStored(body)
+	if err != nil {
+		return nil, err
+	}
+	sorted, err := stored.keys.sorted()
+	if err != nil {
+		return nil, invalid(err)
+	}
+	return sorted, nil
+}
+
+// A Description is what a stored leaf value says of itself.
+type Description struct {
+	Kind, Version string
+	// Subjects are the names that the keys of the signatures claim for their
+	// holders: sorted, each once, in their own spelling. The kinds rfc3161 and tuf
+	// have none.
+	Subjects []string
+}
+
+// Describe describes a stored leaf value. The error is as for [Keys].
+func Describe(body []byte) (Description, error) {
+	stored, err := readStored(body)
+	if err != nil {
+		return Description{}, err
+	}
+	d := Description{Kind: stored.kind, Version: stored.version}
+	for _, key := range stored.keys.signers {
+		d.Subjects = append(d.Subjects, key.Subjects()...)
+	}
+	slices.Sort(d.Subjects)
+	d.Subjects = slices.Compact(d.Subjects)
+	return d, nil
+}
+
+// storedEntry is a stored leaf value as read.
+type storedEntry struct {
+	kind, version string
+	keys          *keySet
+}
+
+func readStored(body []byte) (*storedEntry, error) {
 	if err := checkJSON(body); err != nil {
 		return nil, invalid(fmt.Errorf("entry is not JSON: %w", err))
 	}
@@ -168,11 +211,7 @@ func Keys(body []byte) ([]string, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
-	sorted, err := keys.sorted()
-	if err != nil {
-		return nil, invalid(err)
-	}
-	return sorted, nil
+	return &storedEntry{name, version, keys}, nil
 }
 
 // header returns the members of the outer object. It checks that kind is not

@@ -152,7 +152,7 @@ func (j *jar) keys() (*keySet, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &keySet{}
+	s := &keySet{signers: []sigkey.Key{signer}}
 	hash := sha256Digest(j.signature.Canonical())
 	s.add(hash.value, hash.searchKey(), j.archive.searchKey())
 	s.add(sigkey.Hash(signer), "sha256:"+sigkey.Hash(signer))

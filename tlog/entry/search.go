@@ -10,8 +10,9 @@ import (
 
 // A keySet collects the search keys of one entry.
 type keySet struct {
-	keys []string
-	full bool // more than MaxKeys were added
+	keys    []string
+	full    bool         // more than MaxKeys were added
+	signers []sigkey.Key // whose signatures make the entry
 }
 
 // add adds keys in lower case. Empty keys and those that no query can hold are
@@ -43,7 +44,10 @@ func KeyHash(format string, content []byte) (string, error) {
 	return sigkey.Hash(key), nil
 }
 
-func (s *keySet) addKey(k sigkey.Key) { s.add(sigkey.SearchKeys(k)...) }
+func (s *keySet) addKey(k sigkey.Key) {
+	s.signers = append(s.signers, k)
+	s.add(sigkey.SearchKeys(k)...)
+}
 
 // sorted returns the keys, each once.
 func (s *keySet) sorted() ([]string, error) {

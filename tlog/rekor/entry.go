@@ -96,6 +96,40 @@ func (l *Log) ByIndex(ctx context.Context, index uint64) (*LogEntry, error) {
 	return e.in(tree, proof), nil
 }
 
+// Range returns the entries with the virtual indices of [begin, end) that are
+// published, in order and in one tree, or tlog.ErrNotFound where there is none.
+func (l *Log) Range(ctx context.Context, begin, end uint64) ([]*LogEntry, error) {
+	tree, err := l.log.Reaching(ctx, end)
+	if err != nil {
+		return nil, err
+	}
+	if end = min(end, tree.Size); begin >= end {
+		return nil, fmt.Errorf("%w: no entry %d", tlog.ErrNotFound, begin)
+	}
+	out := make([]*LogEntry, 0, end-begin)
+	var read []tlog.Entry // those from the first one on that is not remembered
+	for index := begin; index < end; index++ {
+		e, ok := l.recent.get(index)
+		if !ok && read == nil {
+			if read, err = l.log.Entries(ctx, index, end); err != nil {
+				return nil, err
+			}
+		}
+		if !ok {
+			stored := read[uint64(len(read))-(end-index)]
+			if e, err = l.sign(l.uuid(tlog.LeafHash(stored.Value)), stored); err != nil {
+				return nil, err
+			}
+		}
+		proof, err := tree.Inclusion(ctx, e.LogIndex, tree.Size)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e.in(tree, proof))
+	}
+	return out, nil
+}
+
 // ByUUID returns the entry with a UUID of 64 or 80 hexadecimal digits in any
 // case. It returns tlog.ErrNotFound also for a tree that is not this log's, and
 // an InputError for what is not a UUID.

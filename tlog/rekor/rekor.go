@@ -162,6 +162,14 @@ func (l *Log) Info(ctx context.Context) (Info, error) {
 	return Info{TreeID: l.treeID, Size: tree.Size, Root: tree.Root, Checkpoint: tree.Checkpoint}, nil
 }
 
+// Size returns how many entries the newest state has that this process has
+// published.
+func (l *Log) Size() uint64 { return l.log.Published().Size }
+
+// Grows returns a channel that is closed when this process next publishes a
+// state. Whoever asks for it before asking for Size misses none.
+func (l *Log) Grows() <-chan struct{} { return l.log.Grows() }
+
 // PublicKey returns the log's public key: one PEM block of type PUBLIC KEY.
 // The caller must not change it.
 func (l *Log) PublicKey() []byte { return l.pem }
