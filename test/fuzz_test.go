@@ -102,6 +102,9 @@ var parsers = []struct {
 	{"minisign signatures", "tlog/entry/sigkey", "FuzzSignatureMinisign", "parseMinisignSignature"},
 	{"ssh signatures", "tlog/entry/sigkey", "FuzzSignatureSSH", "parseSSHSignature"},
 
+	{"what a webhook says of the next attempt", "tlog/events", "FuzzRetryAfter", "parseRetryAfter"},
+	{"the cursor of a sink of events", "tlog/events", "FuzzCursor", "parseCursor"},
+
 	{"entries of a CT log, for fsck", "tlog/fsck", "FuzzCTEntry", "parseLeaf parseExtra"},
 	{"audit rows, for fsck", "tlog/fsck", "FuzzAuditRecord", "parseAuditRecord UnmarshalText"},
 	{"TBSCertificates, for fsck", "tlog/fsck", "FuzzTBS", "parseTBS"},
@@ -150,6 +153,7 @@ var notOutside = map[string]string{
 	"trust.readFiles":                  "returns the bytes of files; FuzzRepository reads them",
 	"cmd/sigstack.openKey":             "opens a key by its URI",
 	"cmd/sigstack.openCAKey":           "opens a key by its URI",
+	"tlog/events.openLines":            "returns a file to append to",
 	"trust/keys.Open":                  "FuzzURI reads the URI, FuzzParse the file",
 	"trust/keys.OpenWith":              "FuzzURI reads the URI, FuzzParse the file",
 	"trust/keys.openFileURI":           "FuzzURI reads the URI, FuzzParse the file",
