@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,6 +34,7 @@ import (
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/ct"
+	"github.com/sigstack/sigstack/tlog/events"
 	"github.com/sigstack/sigstack/tlog/failpoint"
 	"github.com/sigstack/sigstack/tlog/rekor"
 	"github.com/sigstack/sigstack/trust"
@@ -78,6 +80,7 @@ type server struct {
 	storage         storage
 	rekorLog, ctLog *openLog
 	rekor           *rekor.Log
+	followers       []*events.Follower
 	ct              *ct.Log
 	audit           auditLog
 	issuer          *devoidc.Issuer // nil without Dev
@@ -155,7 +158,7 @@ func serve(ctx context.Context, c *Config, source configSource, stdout, stderr i
 // open opens everything that is behind the listeners.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openKeys, s.openIssuer, s.openStorage, s.openRekor, s.openCT, s.openAudit, s.openTrust, s.openCA,
+		s.openKeys, s.openIssuer, s.openStorage, s.openRekor, s.openEvents, s.openCT, s.openAudit, s.openTrust, s.openCA,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -414,6 +417,10 @@ func (s *server) run(ctx context.Context, public, private, challenges net.Listen
 	defer look.Stop()
 	watched := make(chan struct{})
 	go func() { watchFiles(background, look.C, s.hangup, s.watches); close(watched) }()
+	var following sync.WaitGroup
+	for _, f := range s.followers {
+		following.Go(func() { f.Run(background) })
+	}
 	if s.acme != nil {
 		ask := time.NewTicker(lookInterval)
 		defer ask.Stop()
@@ -463,6 +470,7 @@ func (s *server) run(ctx context.Context, public, private, challenges net.Listen
 	stop()
 	<-renewed
 	<-watched
+	following.Wait()
 	return err
 }
 

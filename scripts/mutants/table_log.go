@@ -5,7 +5,7 @@ package main
 
 func mutants() []mutant {
 	var all []mutant
-	for _, part := range [][]mutant{logMutants(), storageMutants(), databaseMutants(), diskMutants(), rekorMutants(), ctMutants(), fsckMutants(), identityMutants(), caMutants(), policyMutants(), entryMutants(), archiveMutants(), apiMutants(), trustMutants(), cmdMutants(), reloadMutants()} {
+	for _, part := range [][]mutant{logMutants(), storageMutants(), databaseMutants(), diskMutants(), rekorMutants(), ctMutants(), fsckMutants(), identityMutants(), caMutants(), policyMutants(), entryMutants(), archiveMutants(), apiMutants(), trustMutants(), cmdMutants(), reloadMutants(), eventMutants()} {
 		all = append(all, part...)
 	}
 	return all
