@@ -65,6 +65,7 @@ var imports = []struct {
 	{"tlog/entry/sigkey", nil},
 	{"tlog/rekor", []string{"tlog", "tlog/checkpoint", "tlog/entry", "tlog/tile"}},
 	{"tlog/ct", []string{"tlog", "tlog/checkpoint", "tlog/tile"}},
+	{"tlog/events", []string{"tlog/entry", "tlog/rekor"}},
 	{"tlog/witness", []string{"tlog/checkpoint"}},
 	// The checker shares nothing with the writer but the wire formats: it never
 	// imports tlog.

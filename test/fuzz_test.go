@@ -87,7 +87,7 @@ var parsers = []struct {
 
 	{"proposed entries of every kind", "tlog/entry", "FuzzPropose", "readDigest readVerifiers readEnvelope readRekord readHashedRekord readInToto001 readInToto002 readCOSE decodeBase64 decodePayload readPackageSpec readPublicKey readAlpine readRPM readHelm readTimestamp readTUF readTUFContent"},
 	{"COSE_Sign1 messages", "tlog/entry", "FuzzCOSE", "parseCOSE"},
-	{"canonical bodies", "tlog/entry", "FuzzKeys", "readBody"},
+	{"canonical bodies", "tlog/entry", "FuzzKeys", "readStored readBody"},
 	{"TUF root metadata", "tlog/entry", "FuzzTUFRoot", "readTUFRoot readTUFMetadata readTUFSignature readTUFRole readTUFKey"},
 	{"Java archives", "tlog/entry", "FuzzJar", "readArchive splitSections parseSection"},
 	{"JSON, strictly", "tlog/entry", "FuzzJSON", ""},
@@ -106,6 +106,9 @@ var parsers = []struct {
 	{"texts signed by pgp", "tlog/entry/sigkey", "FuzzClearSigned", "ParseClearSigned ParsePGPPacket"},
 	{"minisign signatures", "tlog/entry/sigkey", "FuzzSignatureMinisign", "parseMinisignSignature"},
 	{"ssh signatures", "tlog/entry/sigkey", "FuzzSignatureSSH", "parseSSHSignature"},
+
+	{"what a webhook says of the next attempt", "tlog/events", "FuzzRetryAfter", "parseRetryAfter"},
+	{"the cursor of a sink of events", "tlog/events", "FuzzCursor", "parseCursor"},
 
 	{"entries of a CT log, for fsck", "tlog/fsck", "FuzzCTEntry", "parseLeaf parseExtra"},
 	{"audit rows, for fsck", "tlog/fsck", "FuzzAuditRecord", "parseAuditRecord UnmarshalText"},
@@ -156,6 +159,7 @@ var notOutside = map[string]string{
 	"trust.readFiles":                  "returns the bytes of files; FuzzRepository reads them",
 	"cmd/sigstack.openKey":             "opens a key by its URI",
 	"cmd/sigstack.openCAKey":           "opens a key by its URI",
+	"tlog/events.openLines":            "returns a file to append to",
 	"trust/keys.Open":                  "FuzzURI reads the URI, FuzzParse the file",
 	"trust/keys.OpenWith":              "FuzzURI reads the URI, FuzzParse the file",
 	"trust/keys.openFileURI":           "FuzzURI reads the URI, FuzzParse the file",

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,9 @@ type Log struct {
 	tiles *tiles
 
 	published atomic.Pointer[Tree] // only ever replaced by a tree that it is a prefix of
+
+	growing sync.Mutex    // guards what follows
+	grown   chan struct{} // closed by the next publish; nil while nobody waits for it
 
 	queue chan *pending
 	begun atomic.Pointer[time.Time] // when the batch that is being written was taken; nil between batches
@@ -153,6 +157,17 @@ func (l *Log) Close() error {
 
 // Published returns the newest state that this process has published.
 func (l *Log) Published() *Tree { return l.published.Load() }
+
+// Grows returns a channel that is closed when this process next publishes a
+// state. Whoever asks for it before looking at Published misses none.
+func (l *Log) Grows() <-chan struct{} {
+	l.growing.Lock()
+	defer l.growing.Unlock()
+	if l.grown == nil {
+		l.grown = make(chan struct{})
+	}
+	return l.grown
+}
 
 // Latest returns a published state that is not older than any that any process
 // had published before the call. Where the store is Shared that is one read of
@@ -676,6 +691,12 @@ func (l *Log) publish(t *Tree) error {
 	}
 	t.Checkpoint = note
 	l.published.Store(t)
+	l.growing.Lock()
+	if l.grown != nil {
+		close(l.grown)
+		l.grown = nil
+	}
+	l.growing.Unlock()
 	l.stale = false
 	if err := failpoint.Hit(failpoint.Published, l.opts.Memory); err != nil {
 		return unavailable("%w", err)

@@ -392,3 +392,41 @@ func TestFullQueue(t *testing.T) {
 	}
 	add(t, l, 1, tlog.ErrUnavailable) // after Close
 }
+
+// TestGrows has everybody who asked be told of the next tree, once.
+func TestGrows(t *testing.T) {
+	f := newFixture(t)
+	l := f.mustOpen(t)
+	defer func() { l.Close() }()
+	told := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+	a, b := l.Grows(), l.Grows()
+	if told(a) || told(b) {
+		t.Fatal("told of a tree although none was published")
+	}
+	add(t, l, 0, nil)
+	if !told(a) || !told(b) {
+		t.Error("not everybody was told of the first entry")
+	}
+	c := l.Grows()
+	add(t, l, 0, nil) // is there already
+	if told(c) {
+		t.Error("told of a tree that was published before")
+	}
+	f.signErr = errDisk
+	add(t, l, 1, tlog.ErrUnavailable)
+	if told(c) {
+		t.Error("told of a tree that could not be signed")
+	}
+	f.signErr = nil
+	add(t, l, 2, nil)
+	if !told(c) {
+		t.Error("not told of the entries that came later")
+	}
+}

@@ -25,6 +25,7 @@ import (
 	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/tlog/entry"
+	"github.com/sigstack/sigstack/tlog/events"
 	"github.com/sigstack/sigstack/trust/keys"
 )
 
@@ -226,6 +227,36 @@ type RekorConfig struct {
 
 	// Attestations are what entries of the kinds intoto and cose are made of.
 	Attestations AttestationsConfig `mapstructure:"attestations"`
+
+	// Events are delivered for each entry that is added.
+	Events EventsConfig `mapstructure:"events"`
+}
+
+// EventsConfig says where new entries are delivered to as CloudEvents (see package
+// events). Without Webhook and File they are not.
+type EventsConfig struct {
+	// From is where a sink begins that is new: end, with the next entry, or start,
+	// with the first one of the log.
+	From string `mapstructure:"from"`
+
+	// Format is rekor, as rekor-server publishes events, or cloudevents, for
+	// receivers whose library insists on the names that CloudEvents 1.0 has.
+	Format string `mapstructure:"format"`
+
+	// Webhook is the https URL that events are posted to.
+	Webhook string `mapstructure:"webhook"`
+
+	// WebhookTokenFile is a file with a bearer token for the webhook, which only its
+	// owner can read. It is read for each request.
+	WebhookTokenFile string `mapstructure:"webhook-token-file"`
+
+	// WebhookBatch is how many events one request may have: with 1 each is a
+	// structured CloudEvent, with more there are batches, also of one.
+	WebhookBatch int `mapstructure:"webhook-batch"`
+
+	// File is a file that events are appended to, one a line. It may be renamed at
+	// any time.
+	File string `mapstructure:"file"`
 }
 
 // AttestationsConfig says where attestations are kept, to be shown with their entries.
@@ -298,6 +329,8 @@ var defaults = map[string]any{
 	"rekor::write::per-identity::entries": 0, "rekor::write::per-identity::per": "0s",
 	"rekor::write::tokens-file": "", "rekor::write::client-ca": "",
 	"trusted-proxies": "", "proxy-header": api.XForwardedFor,
+	"rekor::events::from": "end", "rekor::events::format": string(events.Rekor), "rekor::events::webhook": "", "rekor::events::webhook-token-file": "",
+	"rekor::events::webhook-batch": 1, "rekor::events::file": "",
 	"keys::ca": "", "keys::ctlog": "", "keys::rekorv1": "",
 	"keys::tuf-root": "", "keys::tuf-targets": "", "keys::tuf-snapshot": "", "keys::tuf-timestamp": "",
 }
@@ -480,6 +513,7 @@ func (c *Config) validate(wrong func(key, format string, args ...any)) {
 	}
 	c.validateAttestations(wrong)
 	c.validateWrite(wrong)
+	c.validateEvents(wrong)
 	if c.Dev && !c.DevAllowRemote && !loopback(c.Listen) {
 		wrong("dev", "the development issuer gives anybody a token for any identity, so it listens on loopback only, not on %q; --dev-allow-remote overrides that", c.Listen)
 	}
@@ -565,6 +599,28 @@ func (c *Config) proxies() api.Proxies {
 		}
 	}
 	return p
+}
+
+// validateEvents is validate for what belongs to events.
+func (c *Config) validateEvents(wrong func(key, format string, args ...any)) {
+	e := &c.Rekor.Events
+	if e.From != "end" && e.From != "start" {
+		wrong("rekor.events.from", "%q is neither end nor start", e.From)
+	}
+	if !slices.Contains(events.Formats(), e.Format) {
+		wrong("rekor.events.format", "%q is neither rekor nor cloudevents", e.Format)
+	}
+	if e.WebhookBatch < 1 || e.WebhookBatch > events.MaxWebhookBatch {
+		wrong("rekor.events.webhook-batch", "%d is not between 1 and %d", e.WebhookBatch, events.MaxWebhookBatch)
+	}
+	if e.Webhook == "" && e.WebhookTokenFile != "" {
+		wrong("rekor.events.webhook-token-file", "is given, but rekor.events.webhook is not; name the webhook, or leave it away")
+	}
+	if e.Webhook != "" {
+		if err := events.CheckURL(e.Webhook); err != nil { // which may hold a secret
+			wrong("rekor.events.webhook", "%v", err)
+		}
+	}
 }
 
 // validateACME is validate for what belongs to ACME.

@@ -25,6 +25,7 @@ import (
 	"github.com/sigstack/sigstack/storage/transfer"
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
+	"github.com/sigstack/sigstack/tlog/events"
 	"github.com/sigstack/sigstack/trust"
 )
 
@@ -34,8 +35,9 @@ func copyCommand() *cobra.Command {
 		Use:   "copy --from FILE --to FILE",
 		Short: "Copy everything from one storage to another",
 		Long: `copy takes all that a storage keeps to another one: the entries of both logs with
-their indices, times and identities, search keys, attestations, audit rows and
-the TUF repository. Then it reads both sides again and compares.
+their indices, times and identities, search keys, attestations, audit rows, the
+TUF repository, and how far events were delivered. Then it reads both sides again
+and compares.
 
 Each side is the configuration file of a server (only that: neither flags nor the
 environment count). Stop every server of both first. The target must be empty, or
@@ -84,6 +86,9 @@ type side interface {
 	// one of them, unless there is another.
 	repository(ctx context.Context) (map[string][]byte, error)
 	putRepository(ctx context.Context, files map[string][]byte) error
+
+	// cursor returns that of a sink of events.
+	cursor(sink string) events.Cursor
 
 	shared() bool
 	close() error
@@ -140,6 +145,8 @@ func (f *copyFiles) putRepository(_ context.Context, files map[string][]byte) er
 	return trust.CopyFiles(f.config.tufDir(), files)
 }
 
+func (f *copyFiles) cursor(sink string) events.Cursor { return fileCursor(f.config, sink) }
+
 func (f *copyFiles) shared() bool { return false }
 func (f *copyFiles) close() error { return nil }
 
@@ -178,6 +185,8 @@ func (d *copyDatabase) putRepository(ctx context.Context, files map[string][]byt
 	}
 	return trust.CopyTo(ctx, place, files)
 }
+
+func (d *copyDatabase) cursor(sink string) events.Cursor { return d.Cursor(sink) }
 
 func (d *copyDatabase) shared() bool { return true }
 func (d *copyDatabase) close() error { return d.Close() }
@@ -234,7 +243,7 @@ type copiedLog struct {
 // last thing that it gets.
 func (c *copier) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		c.compareConfigs, c.openKeys, c.openSides, c.openLogs, c.remember, c.copyRepository, c.copyAudit, c.copyLogs, c.compare,
+		c.compareConfigs, c.openKeys, c.openSides, c.openLogs, c.remember, c.copyRepository, c.copyCursors, c.copyAudit, c.copyLogs, c.compare,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -447,6 +456,29 @@ func (c *copier) remember(ctx context.Context) error {
 func (c *copier) copyRepository(ctx context.Context) error {
 	if err := c.target.putRepository(ctx, c.files); err != nil {
 		return fmt.Errorf("copying the TUF repository: %w", err)
+	}
+	return nil
+}
+
+// copyCursors has the sinks of events go on where they were.
+func (c *copier) copyCursors(ctx context.Context) error {
+	for _, sink := range eventSinks {
+		from, to := c.source.cursor(sink), c.target.cursor(sink)
+		next, ok, err := from.Load(ctx)
+		if err == nil && ok {
+			var had uint64
+			had, ok, err = to.Load(ctx)
+			switch {
+			case err != nil:
+			case !ok:
+				err = to.Create(ctx, next)
+			case had != next:
+				err = to.Move(ctx, had, next)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("copying the cursor of the events for the sink %q: %w", sink, err)
+		}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/sigstack/sigstack/tlog"
+	"github.com/sigstack/sigstack/tlog/events"
 )
 
 // newRegistry returns a registry with the figures of the process.
@@ -89,6 +90,26 @@ func attestationTrouble(r prometheus.Registerer, logger *slog.Logger) func(error
 		corrupt.Inc()
 		logger.Error("attestation is not what its entry says", "err", err)
 	}
+}
+
+// observeFollower registers the figures of the delivery of events to one sink.
+func observeFollower(r prometheus.Registerer, sink string, f *events.Follower) {
+	labels := prometheus.Labels{"name": sink}
+	r.MustRegister(
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "sigstack_events_delivered_total", Help: "Entries that a sink has taken, each time that it has.", ConstLabels: labels,
+		}, func() float64 { return float64(f.Delivered()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "sigstack_events_failures_total", Help: "Attempts to deliver events to a sink that failed.", ConstLabels: labels,
+		}, func() float64 { return float64(f.Failures()) }),
+	)
+	gauge(r, "sigstack_events_lag", "Entries that a sink does not have yet; 0 where another replica delivers.", sink, func() float64 { return float64(f.Lag()) })
+	gauge(r, "sigstack_events_delivering", "1 in the replica that delivers to a sink.", sink, func() float64 {
+		if f.Delivering() {
+			return 1
+		}
+		return 0
+	})
 }
 
 // keyMetrics are the figures of keys outside of this process, by the key's role.

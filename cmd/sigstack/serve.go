@@ -36,6 +36,7 @@ import (
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/ct"
+	"github.com/sigstack/sigstack/tlog/events"
 	"github.com/sigstack/sigstack/tlog/failpoint"
 	"github.com/sigstack/sigstack/tlog/rekor"
 	"github.com/sigstack/sigstack/trust"
@@ -84,6 +85,7 @@ type server struct {
 	shards         atomic.Pointer[openShards] // the keys of its trees
 	bucket         *bucket.Bucket             // of attestations; nil where they are kept elsewhere
 	publishedShard int                        // which of them was in use when the trust root was last published
+	followers      []*events.Follower         // of the transparency log, one for each sink of events
 	ct             *ct.Log
 	audit          auditLog
 	issuer         *devoidc.Issuer // nil without Dev
@@ -163,7 +165,7 @@ func serve(ctx context.Context, c *Config, source configSource, stdout, stderr i
 // open opens everything that is behind the listeners.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openWriters, s.openKeys, s.openIssuer, s.openStorage, s.openRekor, s.openCT, s.openAudit, s.openTrust, s.openCA,
+		s.openWriters, s.openKeys, s.openIssuer, s.openStorage, s.openRekor, s.openEvents, s.openCT, s.openAudit, s.openTrust, s.openCA,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -424,6 +426,10 @@ func (s *server) run(ctx context.Context, public, private, challenges net.Listen
 	defer look.Stop()
 	watched := make(chan struct{})
 	go func() { watchFiles(background, look.C, s.hangup, s.watches); close(watched) }()
+	var following sync.WaitGroup
+	for _, f := range s.followers {
+		following.Go(func() { f.Run(background) })
+	}
 	if s.acme != nil {
 		ask := time.NewTicker(lookInterval)
 		defer ask.Stop()
@@ -474,6 +480,7 @@ func (s *server) run(ctx context.Context, public, private, challenges net.Listen
 	stop()
 	<-renewed
 	<-watched
+	following.Wait()
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/sigstack/sigstack/storage/mysql"
 	"github.com/sigstack/sigstack/storage/sqlite"
 	"github.com/sigstack/sigstack/tlog"
+	"github.com/sigstack/sigstack/tlog/events"
 	"github.com/sigstack/sigstack/tlog/rekor"
 	"github.com/sigstack/sigstack/trust"
 	"github.com/sigstack/sigstack/trust/keys"
@@ -29,6 +30,8 @@ type storage interface {
 	log(ctx context.Context, name string, key crypto.PublicKey) (logStore, error)
 	audit() (auditLog, error)
 	repository(ctx context.Context, roles trust.RoleKeys, opts trust.Options) (repository, error)
+	// cursor returns that of a sink of events.
+	cursor(sink string) events.Cursor
 
 	// shared says whether other processes use it, too.
 	shared() bool
@@ -88,6 +91,8 @@ func (f *files) audit() (auditLog, error) {
 func (f *files) repository(_ context.Context, roles trust.RoleKeys, opts trust.Options) (repository, error) {
 	return trust.OpenRepository(f.config.tufDir(), roles, opts)
 }
+
+func (f *files) cursor(sink string) events.Cursor { return fileCursor(f.config, sink) }
 
 func (f *files) shared() bool { return false }
 
@@ -172,6 +177,8 @@ func (d *database) repository(ctx context.Context, roles trust.RoleKeys, opts tr
 	}
 	return trust.OpenShared(ctx, place, d.config.tufDir(), roles, opts)
 }
+
+func (d *database) cursor(sink string) events.Cursor { return d.Cursor(sink) }
 
 func (d *database) shared() bool { return true }
 func (d *database) room() error  { return nil } // the server's own affair

@@ -5,7 +5,7 @@ package main
 
 func mutants() []mutant {
 	var all []mutant
-	for _, part := range [][]mutant{logMutants(), storageMutants(), databaseMutants(), diskMutants(), rekorMutants(), ctMutants(), fsckMutants(), identityMutants(), caMutants(), policyMutants(), writesMutants(), entryMutants(), archiveMutants(), apiMutants(), trustMutants(), cmdMutants(), reloadMutants(), shardMutants(), attestationMutants()} {
+	for _, part := range [][]mutant{logMutants(), storageMutants(), databaseMutants(), diskMutants(), rekorMutants(), ctMutants(), fsckMutants(), identityMutants(), caMutants(), policyMutants(), writesMutants(), entryMutants(), archiveMutants(), apiMutants(), trustMutants(), cmdMutants(), reloadMutants(), shardMutants(), attestationMutants(), eventMutants()} {
 		all = append(all, part...)
 	}
 	return all
@@ -148,7 +148,7 @@ func suite(name string) []tests {
 
 func databaseMutants() []mutant {
 	one := func(run string) []tests { return []tests{{pkg: "./storage/mysql", run: run}} }
-	const add, conn, lease = "storage/mysql/append.go", "storage/mysql/conn.go", "storage/mysql/tuf.go"
+	const add, conn, lease = "storage/mysql/append.go", "storage/mysql/conn.go", "storage/mysql/lease.go"
 	return []mutant{
 		{"storage/mysql/outcome-not-asked", "a batch that a lost COMMIT may have stored is given up", []edit{
 			{add, "maxFailures = 2\n", "maxFailures = 1\n"},
@@ -194,7 +194,7 @@ func databaseMutants() []mutant {
 			{lease, "	l.giveBack(ctx)\n", ""},
 		}, one("TestTUF")},
 		{"storage/mysql/version-not-compared", "files are replaced over what another replica has published", []edit{
-			{lease, "SET version = version + 1 WHERE name = ? AND version = ?\", tufLease, version)", "SET version = version + 1 WHERE name = ?\", tufLease)"},
+			{"storage/mysql/tuf.go", "SET version = version + 1 WHERE name = ? AND version = ?\", tufLease.name, version)", "SET version = version + 1 WHERE name = ?\", tufLease.name)"},
 		}, one("TestTUF")},
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/sigstack/sigstack/tlog/ct"
 	"github.com/sigstack/sigstack/tlog/entry"
 	"github.com/sigstack/sigstack/tlog/entry/sigkey"
+	"github.com/sigstack/sigstack/tlog/events"
 	trustkeys "github.com/sigstack/sigstack/trust/keys"
 )
 
@@ -89,6 +90,7 @@ func TestLimitsTable(t *testing.T) {
 		"one submission, in the queue and in its round":                       {"25 s", "503"},
 		"a database that does not answer":                                     {"1.25 s", "503"},
 		"requests under way at SIGTERM, after `drain-delay`":                  {"10 s"},
+		"the webhook of events: one request, its answer, events in it":        {seconds(events.WebhookTimeout), "64 KiB", "1 MiB", "10 minutes", "rekor.events.webhook-batch"},
 		"an ACME server: one request, its answer, a failed attempt":           {"30 s", "1 MiB", "2 to 60 minutes"},
 		"requests to an identity provider":                                    {"10 s", "1 MiB", "same host", "503"},
 		"keys of an identity provider":                                        {"100", "32 KiB", "once a minute"},

@@ -54,6 +54,10 @@ func TestCopy(t *testing.T) {
 	copyKeys(t, first.Dir, dir)
 	client.Refuse("another process has this log open", "sigstack", "copy", "--from", from, "--to", to)
 	first.Stop()
+	// A sink of events had nearly everything.
+	if err := os.WriteFile(filepath.Join(first.Dir, "rekorv1", "events-webhook"), []byte("1000\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for want, side := range map[string]string{
 		"the same storage":       config(first.Dir, ""),
 		"a log keeps its URL":    harness.Config(t, "url: https://sigstore.example.com\ndata-dir: "+dir+"\n"+mysql),
@@ -117,6 +121,9 @@ func TestCopy(t *testing.T) {
 	last := filepath.Join(t.TempDir(), "data")
 	copyKeys(t, dir, last)
 	client.Run("sigstack", "copy", "--from", to, "--to", config(last, ""))
+	if cursor, err := os.ReadFile(filepath.Join(last, "rekorv1", "events-webhook")); string(cursor) != "1000\n" || err != nil {
+		t.Errorf("the sink would go on at entry %q (%v), want 1000", cursor, err)
+	}
 	third := harness.StartWith(t, harness.Options{Dir: last, Args: same})
 	checkCopy(t, third, shown, acknowledged, beginning, grown)
 	third.Stop()

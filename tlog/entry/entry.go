@@ -38,6 +38,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 )
 
 // An Entry is a proposed entry that was parsed, verified and canonicalised.
@@ -160,7 +161,49 @@ func Propose(proposed []byte) (*Entry, error) {
 //
 // Signatures are not verified again. The error is as for [Propose].
 func Keys(body []byte) ([]string, error) {
-	k, spec, err := readBody(body)
+	stored, err := readStored(body)
+	if err != nil {
+		return nil, err
+	}
+	sorted, err := stored.keys.sorted()
+	if err != nil {
+		return nil, invalid(err)
+	}
+	return sorted, nil
+}
+
+// A Description is what a stored leaf value says of itself.
+type Description struct {
+	Kind, Version string
+	// Subjects are the names that the keys of the signatures claim for their
+	// holders: sorted, each once, in their own spelling. The kinds rfc3161 and tuf
+	// have none.
+	Subjects []string
+}
+
+// Describe describes a stored leaf value. The error is as for [Keys].
+func Describe(body []byte) (Description, error) {
+	stored, err := readStored(body)
+	if err != nil {
+		return Description{}, err
+	}
+	d := Description{Kind: stored.kind, Version: stored.version}
+	for _, signer := range stored.keys.signers {
+		d.Subjects = append(d.Subjects, signer.Names()...)
+	}
+	slices.Sort(d.Subjects)
+	d.Subjects = slices.Compact(d.Subjects)
+	return d, nil
+}
+
+// storedEntry is a stored leaf value as read.
+type storedEntry struct {
+	kind, version string
+	keys          *keySet
+}
+
+func readStored(body []byte) (*storedEntry, error) {
+	k, spec, name, version, err := readBody(body)
 	if err != nil {
 		return nil, err
 	}
@@ -168,18 +211,14 @@ func Keys(body []byte) ([]string, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
-	sorted, err := keys.sorted()
-	if err != nil {
-		return nil, invalid(err)
-	}
-	return sorted, nil
+	return &storedEntry{name, version, keys}, nil
 }
 
 // Attested returns the SHA-256 of the attestation of a stored leaf value; ok is
 // false for the kinds that have none. It is that of the [Entry.Attestation] that
 // the value was made with. The error is as for [Propose].
 func Attested(body []byte) (sum [sha256.Size]byte, ok bool, err error) {
-	k, spec, err := readBody(body)
+	k, spec, _, _, err := readBody(body)
 	if err != nil || k.attested == nil {
 		return sum, false, err
 	}
@@ -190,17 +229,16 @@ func Attested(body []byte) (sum [sha256.Size]byte, ok bool, err error) {
 	return [sha256.Size]byte(d.raw()), true, nil
 }
 
-// readBody returns the kind of a stored leaf value, and its spec.
-func readBody(body []byte) (kind, value, error) {
+// readBody returns the kind of a stored leaf value with its name and version, and its
+// spec.
+func readBody(body []byte) (k kind, spec value, name, version string, err error) {
 	if err := checkJSON(body); err != nil {
-		return kind{}, nil, invalid(fmt.Errorf("entry is not JSON: %w", err))
+		return k, nil, "", "", invalid(fmt.Errorf("entry is not JSON: %w", err))
 	}
-	name, version, spec, err := header(trimmed(body))
-	if err != nil {
-		return kind{}, nil, err
+	if name, version, spec, err = header(trimmed(body)); err == nil {
+		k, err = lookup(name, version)
 	}
-	k, err := lookup(name, version)
-	return k, spec, err
+	return k, spec, name, version, err
 }
 
 // header returns the members of the outer object. It checks that kind is not

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -70,6 +71,15 @@ func FuzzKeys(f *testing.F) {
 		for _, k := range keys {
 			if k == "" || len(k) > MaxKeyLength {
 				t.Fatalf("key %q", k)
+			}
+		}
+		d, derr := Describe(in)
+		if err == nil && (derr != nil || kinds[d.Kind][d.Version].keys == nil) {
+			t.Fatalf("described as %+v, %v", d, derr)
+		}
+		for _, name := range d.Subjects {
+			if k := strings.ToLower(name); err == nil && k != "" && len(k) <= MaxKeyLength && !slices.Contains(keys, k) && d.Kind != "jar" {
+				t.Fatalf("subject %q is no search key", name)
 			}
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -306,5 +307,37 @@ func TestDeterministic(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// TestDescribe describes the stored bodies of every kind.
+func TestDescribe(t *testing.T) {
+	subjects := map[string]bool{}
+	for _, v := range vectors(t) {
+		if !v.accepted() || v.DecodedBody == "" {
+			continue
+		}
+		var header struct{ Kind, APIVersion string }
+		if err := json.Unmarshal([]byte(v.DecodedBody), &header); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Describe([]byte(v.DecodedBody))
+		if err != nil || d.Kind != header.Kind || d.Version != header.APIVersion {
+			t.Errorf("%s is described as %+v, %v", v.Name, d, err)
+		}
+		if !slices.IsSorted(d.Subjects) || len(slices.Compact(slices.Clone(d.Subjects))) != len(d.Subjects) {
+			t.Errorf("%s has the subjects %q, want them sorted, each once", v.Name, d.Subjects)
+		}
+		for _, name := range d.Subjects {
+			subjects[d.Kind+" "+name] = true
+		}
+	}
+	for _, want := range []string{"hashedrekord Gold@Example.com", "hashedrekord user@some", "dsse https://example.com/gold", "rekord lhinds@protonmail.com", "jar rsa@example.com", "rpm rpm-test@rekor.dev", "helm not@real.com"} {
+		if !subjects[want] {
+			t.Errorf("no vector has the subject %q, of %q", want, slices.Sorted(maps.Keys(subjects)))
+		}
+	}
+	if _, err := Describe([]byte(`{"kind":"hashedrekord"}`)); err == nil {
+		t.Error("what is no entry is described")
 	}
 }

@@ -13,7 +13,7 @@ type keySet struct {
 	keys []string
 	full bool // more than MaxKeys were added
 
-	signers []Signer // of a proposed entry
+	signers []Signer // whose signatures make the entry
 }
 
 // add adds keys in lower case. Empty keys and those that no query can hold are

@@ -103,13 +103,7 @@ func (l *Log) ByIndex(ctx context.Context, index uint64) (*LogEntry, error) {
 		return nil, fmt.Errorf("%w: no entry %d", tlog.ErrNotFound, index)
 	}
 	for {
-		all := l.all()
-		s := all[0] // has index 0
-		for _, later := range all[1:] {
-			if later.base <= index {
-				s = later
-			}
-		}
+		s := l.holding(index)
 		e, err := l.get(ctx, s, index-s.base)
 		if !errors.Is(err, tlog.ErrNotFound) {
 			return e, err
@@ -122,6 +116,18 @@ func (l *Log) ByIndex(ctx context.Context, index uint64) (*LogEntry, error) {
 			return nil, err
 		}
 	}
+}
+
+// holding returns the shard that has a virtual index, or will have it.
+func (l *Log) holding(index uint64) *shard {
+	all := l.all()
+	s := all[0] // has index 0
+	for _, later := range all[1:] {
+		if later.base <= index {
+			s = later
+		}
+	}
+	return s
 }
 
 // get returns the entry with an index of a shard.
@@ -146,6 +152,58 @@ func (l *Log) get(ctx context.Context, s *shard, index uint64) (*LogEntry, error
 	out := e.in(s, tree, proof)
 	out.Attestation, err = l.attestation(ctx, s, e)
 	return out, err
+}
+
+// Range returns the entries with the virtual indices of [begin, end) that are
+// published, in order and in one tree, or tlog.ErrNotFound where there is none.
+func (l *Log) Range(ctx context.Context, begin, end uint64) ([]*LogEntry, error) {
+	for {
+		s := l.holding(begin)
+		out, err := l.rangeOf(ctx, s, begin-s.base, end-s.base)
+		if !errors.Is(err, tlog.ErrNotFound) {
+			return out, err
+		}
+		more, failed := l.follow(ctx, s)
+		if failed != nil {
+			return nil, failed
+		}
+		if !more {
+			return nil, err
+		}
+	}
+}
+
+// rangeOf returns entries of a shard, by its own indices.
+func (l *Log) rangeOf(ctx context.Context, s *shard, begin, end uint64) ([]*LogEntry, error) {
+	tree, err := s.Log.Reaching(ctx, end)
+	if err != nil {
+		return nil, err
+	}
+	if end = min(end, tree.Size); begin >= end {
+		return nil, fmt.Errorf("%w: no entry %d", tlog.ErrNotFound, s.base+begin)
+	}
+	out := make([]*LogEntry, 0, end-begin)
+	var read []tlog.Entry // those from the first one on that is not remembered
+	for at := begin; at < end; at++ {
+		e, ok := l.recent.get(s.base + at)
+		if !ok && read == nil {
+			if read, err = s.Log.Entries(ctx, at, end); err != nil {
+				return nil, err
+			}
+		}
+		if !ok {
+			stored := read[uint64(len(read))-(end-at)]
+			if e, err = l.sign(s, s.uuid(tlog.LeafHash(stored.Value)), stored, attested(stored.Value)); err != nil {
+				return nil, err
+			}
+		}
+		proof, err := tree.Inclusion(ctx, at, tree.Size)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e.in(s, tree, proof))
+	}
+	return out, nil
 }
 
 // ByUUID returns the entry with a UUID of 64 or 80 hexadecimal digits in any

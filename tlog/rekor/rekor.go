@@ -143,12 +143,13 @@ type Log struct {
 // A shard is a Shard with what follows from it.
 type shard struct {
 	Shard
-	keeper Keeper // Attestations, or nil where the store of the tree keeps them
-	base   uint64 // virtual index of its first entry
-	local  bool   // the key is in this process
-	key    *ecdsa.PublicKey
-	logID  string // hex SHA-256 of the SubjectPublicKeyInfo
-	pem    []byte
+	keeper   Keeper        // Attestations, or nil where the store of the tree keeps them
+	base     uint64        // virtual index of its first entry
+	followed chan struct{} // closed when there is a shard after it
+	local    bool          // the key is in this process
+	key      *ecdsa.PublicKey
+	logID    string // hex SHA-256 of the SubjectPublicKeyInfo
+	pem      []byte
 }
 
 // An InputError is a request that no state of the log could answer: a
@@ -214,12 +215,13 @@ func (l *Log) add(cfg Shard) error {
 	_, local := cfg.Signer.(*ecdsa.PrivateKey)
 	keeper, _ := cfg.Attestations.(Keeper)
 	s := &shard{
-		Shard:  cfg,
-		keeper: keeper,
-		local:  local,
-		key:    key,
-		logID:  hex.EncodeToString(id[:]),
-		pem:    pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),
+		Shard:    cfg,
+		keeper:   keeper,
+		followed: make(chan struct{}),
+		local:    local,
+		key:      key,
+		logID:    hex.EncodeToString(id[:]),
+		pem:      pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),
 	}
 	before := l.all()
 	for _, other := range before {
@@ -237,6 +239,9 @@ func (l *Log) add(cfg Shard) error {
 	}
 	all := append(before[:len(before):len(before)], s)
 	l.shards.Store(&all)
+	if len(before) > 0 {
+		close(before[len(before)-1].followed)
+	}
 	return nil
 }
 
@@ -319,6 +324,33 @@ type Info struct {
 func (s *shard) info() Info {
 	tree := s.Log.Published()
 	return Info{TreeID: s.TreeID, Size: tree.Size, Root: tree.Root, Checkpoint: tree.Checkpoint}
+}
+
+// Size returns how many entries the newest state has that this process has
+// published, those of all trees.
+func (l *Log) Size() uint64 {
+	s := l.active()
+	return s.base + s.Log.Published().Size
+}
+
+// Latest returns how many entries there are in all trees, those that others have
+// added included, and publishes them.
+func (l *Log) Latest(ctx context.Context) (size uint64, err error) {
+	if _, err := l.newest(ctx); err != nil {
+		return 0, err
+	}
+	return l.Size(), nil
+}
+
+// Grows returns a channel that is closed when this process next publishes a
+// state. Whoever asks for it before asking for Size misses none.
+func (l *Log) Grows() <-chan struct{} {
+	s := l.active()
+	grows := s.Log.Grows()
+	if s.Log.Published().Frozen { // its last state, but for what follows it
+		return s.followed
+	}
+	return grows
 }
 
 // Info returns the newest published state of the tree that takes entries, and the

@@ -638,3 +638,50 @@ func BenchmarkByIndex(b *testing.B) {
 		}
 	}
 }
+
+// TestRange reads entries in a row, of which some are remembered.
+func TestRange(t *testing.T) {
+	l := newTestLog(t)
+	const n = 20
+	for i := range n {
+		if _, err := l.Create(t.Context(), &entry.Entry{Body: body(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.Size() != n {
+		t.Fatalf("size %d, want %d", l.Size(), n)
+	}
+	for name, remembered := range map[string]func(index uint64) bool{
+		"all":      func(uint64) bool { return true },
+		"none":     func(uint64) bool { return false },
+		"first":    func(i uint64) bool { return i < 7 },
+		"last":     func(i uint64) bool { return i >= 7 },
+		"each odd": func(i uint64) bool { return i%2 == 1 },
+	} {
+		l.recent = newRecent(maxRecent)
+		for i := range uint64(n) {
+			if remembered(i) {
+				if _, err := l.ByIndex(t.Context(), i); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, r := range []struct{ begin, end, want uint64 }{{0, n, n}, {3, 9, 6}, {n - 1, n, 1}, {n - 2, n + 5, 2}} {
+			got, err := l.Range(t.Context(), r.begin, r.end)
+			if err != nil || uint64(len(got)) != r.want {
+				t.Fatalf("%s: entries %d to %d: %d, %v", name, r.begin, r.end, len(got), err)
+			}
+			for i, e := range got {
+				if want := r.begin + uint64(i); e.LogIndex != want || !bytes.Equal(e.Body, body(int(want))) {
+					t.Errorf("%s: entry %d has index %d and body %s", name, want, e.LogIndex, e.Body)
+				}
+				l.check(t, e)
+			}
+		}
+	}
+	for _, r := range [][2]uint64{{n, n + 1}, {5, 5}, {6, 5}, {math.MaxUint64, math.MaxUint64}} {
+		if _, err := l.Range(t.Context(), r[0], r[1]); !errors.Is(err, tlog.ErrNotFound) {
+			t.Errorf("entries %d to %d: %v", r[0], r[1], err)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/entry"
@@ -266,3 +267,58 @@ func TestFollow(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// TestRangeOverTrees follows a log over a rotation, as whoever delivers its entries
+// does: woken each time, by index, and one tree at a time.
+func TestRangeOverTrees(t *testing.T) {
+	l, ctx := newRotated(t, 2), t.Context()
+	const entries = 12
+	failed := make(chan error, 1)
+	go func() {
+		for i := range entries {
+			_, err := l.Create(ctx, &entry.Entry{Body: body(i)})
+			if err == nil && i == entries/2 {
+				err = l.Rotate(ctx)
+			}
+			if err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	l.trees[1].base = entries/2 + 1
+	for next := uint64(0); next < entries; {
+		grows := l.Grows()
+		size := l.Size()
+		for next < size {
+			got, err := l.Range(ctx, next, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range got {
+				tree := l.trees[min(next/(entries/2+1), 1)]
+				tree.check(t, e)
+				if e.LogIndex != next || !bytes.Equal(e.Body, body(int(next))) {
+					t.Fatalf("entry %d with %s comes where %d should", e.LogIndex, e.Body, next)
+				}
+				next++
+			}
+		}
+		if next == entries {
+			break
+		}
+		select {
+		case <-grows:
+		case err := <-failed:
+			t.Fatal(err)
+		case <-time.After(time.Minute):
+			t.Fatalf("not woken after entry %d", next)
+		}
+	}
+	if _, err := l.Range(ctx, entries, entries+1); !errors.Is(err, tlog.ErrNotFound) {
+		t.Errorf("a range behind the end: %v, want ErrNotFound", err)
+	}
+	if size, err := l.Latest(ctx); err != nil || size != entries {
+		t.Errorf("%d entries (%v), want %d", size, err, entries)
+	}
+}
