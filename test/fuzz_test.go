@@ -83,6 +83,7 @@ var parsers = []struct {
 	{"proposed entries of every kind", "tlog/entry", "FuzzPropose", "readDigest readVerifiers readEnvelope readRekord readHashedRekord readInToto001 readInToto002 readCOSE decodeBase64 decodePayload readPackageSpec readPublicKey readAlpine readRPM readHelm readTimestamp readTUF readTUFContent"},
 	{"COSE_Sign1 messages", "tlog/entry", "FuzzCOSE", "parseCOSE"},
 	{"canonical bodies", "tlog/entry", "FuzzKeys", ""},
+	{"search keys that are kept beside an entry", "tlog/entry", "FuzzStoredKeys", "readExtra readKeys"},
 	{"TUF root metadata", "tlog/entry", "FuzzTUFRoot", "readTUFRoot readTUFMetadata readTUFSignature readTUFRole readTUFKey"},
 	{"Java archives", "tlog/entry", "FuzzJar", "readArchive splitSections parseSection"},
 	{"JSON, strictly", "tlog/entry", "FuzzJSON", ""},

@@ -156,6 +156,7 @@ func (j *jar) keys() (*keySet, error) {
 	hash := sha256Digest(j.signature.Canonical())
 	s.add(hash.value, hash.searchKey(), j.archive.searchKey())
 	s.add(sigkey.Hash(signer), "sha256:"+sigkey.Hash(signer))
+	s.about.PublicKeys = []string{sigkey.Hash(signer)}
 	return s, nil
 }
 

@@ -12,6 +12,9 @@ type kind struct {
 	propose func(spec value) (*proposal, error)
 	// keys returns the search keys that a stored spec gives.
 	keys func(spec value) (*keySet, error)
+	// statement says that more search keys may come from a statement, which is
+	// not in the stored spec.
+	statement bool
 }
 
 // A proposal is what a proposed spec that was verified comes to.
@@ -38,13 +41,13 @@ func unattested(propose func(spec value) ([]byte, *keySet, error)) func(value) (
 // apiVersion. It is never written.
 var kinds = map[string]map[string]kind{
 	"alpine":       {"0.0.1": {propose: unattested(proposeAlpine), keys: keysAlpine}},
-	"cose":         {"0.0.1": {propose: proposeCOSE, keys: keysCOSE}},
-	"dsse":         {"0.0.1": {propose: unattested(proposeDSSE), keys: keysDSSE}},
+	"cose":         {"0.0.1": {propose: proposeCOSE, keys: keysCOSE, statement: true}},
+	"dsse":         {"0.0.1": {propose: unattested(proposeDSSE), keys: keysDSSE, statement: true}},
 	"hashedrekord": {"0.0.1": {propose: unattested(proposeHashedRekord), keys: keysHashedRekord}},
 	"helm":         {"0.0.1": {propose: unattested(proposeHelm), keys: keysHelm}},
 	"intoto": {
-		"0.0.1": {propose: proposeInToto001, keys: keysInToto001},
-		"0.0.2": {propose: proposeInToto002, keys: keysInToto002},
+		"0.0.1": {propose: proposeInToto001, keys: keysInToto001, statement: true},
+		"0.0.2": {propose: proposeInToto002, keys: keysInToto002, statement: true},
 	},
 	"jar":     {"0.0.1": {propose: unattested(proposeJar), keys: keysJar}},
 	"rekord":  {"0.0.1": {propose: unattested(proposeRekord), keys: keysRekord}},

@@ -56,7 +56,7 @@ func (e *ExistsError) Is(target error) bool { return target == ErrExists }
 // tlog.ErrUnknown to the caller, too: submitting the entry again gives an
 // ExistsError, and fetching it a new signature.
 func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
-	in, err := l.log.Add(ctx, tlog.Leaf{Value: e.Body, Keys: stored(e.Keys)})
+	in, err := l.log.Add(ctx, tlog.Leaf{Value: e.Body, Extra: e.Extra, Keys: stored(e.Keys)})
 	if err != nil {
 		return nil, err
 	}
