@@ -77,7 +77,7 @@ func TestAuditMigration(t *testing.T) {
 				old = "sigstack_audit_1" // it was set aside
 			}
 			for _, text := range []string{
-				"DELETE FROM sigstack_schema WHERE version = 2",
+				"DELETE FROM sigstack_schema WHERE version >= 2",
 				"CREATE TABLE " + old + " (seq BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, time BIGINT NOT NULL, serial VARBINARY(64) NOT NULL UNIQUE, record MEDIUMBLOB NOT NULL)",
 				"INSERT INTO sigstack_schema (version, time) VALUES (1, 0) ON DUPLICATE KEY UPDATE time = 0",
 			} {

@@ -167,7 +167,7 @@ func TestMigrations(t *testing.T) {
 	if n := table(t, db, "SELECT COUNT(*) FROM Trees"); n[0] != "[{2 true}]" {
 		t.Errorf("%s trees", n)
 	}
-	if n := table(t, db, "SELECT version FROM sigstack_schema"); len(n) != 2 {
+	if n := table(t, db, "SELECT version FROM sigstack_schema"); len(n) != 3 {
 		t.Errorf("versions %v", n)
 	}
 

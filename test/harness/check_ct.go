@@ -531,7 +531,8 @@ func (c *checker) index() {
 		}
 	}
 	got := map[string][]string{}
-	const shared = "SELECT s.name, s.hash FROM sigstack_search s JOIN sigstack_log l USING (tree_id) WHERE l.name = 'rekorv1'"
+	const shared = `SELECT s.name, s.hash FROM (SELECT tree_id, name, hash FROM sigstack_posting UNION ALL SELECT tree_id, name, hash FROM sigstack_search) s
+		JOIN sigstack_log l USING (tree_id) WHERE l.name = 'rekorv1'`
 	err := c.query("rekorv1/log.db", "SELECT key, hash FROM search", shared, func(scan func(...any) error) error {
 		var key string
 		var hash []byte

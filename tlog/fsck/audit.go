@@ -21,8 +21,12 @@ import (
 	der "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// auditVersion is the version of the schema that this checker reads.
-const auditVersion = 2
+// The versions of the schemas that this checker reads: that of the file of the audit
+// log, and that of a database, which has all tables.
+const (
+	auditVersion    = 2
+	databaseVersion = 3
+)
 
 // auditDomain begins what the hash of a row is over.
 const auditDomain = "sigstack audit row, version 1\n"
@@ -36,12 +40,14 @@ type AuditSource struct {
 // auditQueries are what a storage is asked.
 type auditQueries struct {
 	version, snapshot, rows, head, entries string
+	reads                                  int // what version must say
 }
 
 // AuditDir opens the audit log and the CT log of a data directory. Nothing is
 // written, so that the server may be running.
 func AuditDir(dir string) (*AuditSource, error) {
 	s := &AuditSource{queries: auditQueries{
+		reads:    auditVersion,
 		version:  "PRAGMA user_version",
 		snapshot: "BEGIN",
 		rows:     "SELECT seq, time, kind, serial, record, hash FROM audit ORDER BY seq",
@@ -68,6 +74,7 @@ func AuditDir(dir string) (*AuditSource, error) {
 // take several statements at a time.
 func AuditDatabase(db *sql.DB) *AuditSource {
 	return &AuditSource{audit: db, ct: db, queries: auditQueries{
+		reads:    databaseVersion,
 		version:  "SELECT COALESCE(MAX(version), 0) FROM sigstack_schema",
 		snapshot: "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION WITH CONSISTENT SNAPSHOT",
 		rows:     "SELECT seq, time, kind, serial, record, hash FROM sigstack_audit_row ORDER BY seq",
@@ -206,8 +213,8 @@ func (c *auditCheck) rows(ctx context.Context) error {
 	if err := conn.QueryRowContext(ctx, c.source.queries.version).Scan(&version); err != nil {
 		return err
 	}
-	if version != auditVersion {
-		return fmt.Errorf("it has schema version %d, and this checker reads version %d; a start of the server brings an older one to its own", version, auditVersion)
+	if reads := c.source.queries.reads; version != reads {
+		return fmt.Errorf("it has schema version %d, and this checker reads version %d; a start of the server brings an older one to its own", version, reads)
 	}
 	if _, err := conn.ExecContext(ctx, c.source.queries.snapshot); err != nil {
 		return err

@@ -35,7 +35,7 @@ const (
 
 // schemaVersion is the version of the database that this checker reads (PRAGMA
 // user_version).
-const schemaVersion = 2
+const schemaVersion = 3
 
 // DirOptions say what to check a data directory with.
 type DirOptions struct {
