@@ -38,6 +38,8 @@ var parsers = []struct {
 	{"paths and parameters of Rekor's GETs", "api/rekorv1", "FuzzGet", ""},
 	{"Content-Type and Accept", "api/rekorv1", "FuzzMediaTypes", ""},
 
+	{"searches with pages", "api/search", "FuzzSearch", "parse"},
+
 	{"paths of the TUF repository", "api/tuf", "FuzzPath", ""},
 
 	{"public keys for certificates", "ca", "FuzzParsePublicKey", "ParsePublicKey"},

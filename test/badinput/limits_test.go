@@ -11,6 +11,7 @@ import (
 	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/api/ctlog"
 	"github.com/sigstack/sigstack/api/fulcio"
+	"github.com/sigstack/sigstack/api/search"
 	"github.com/sigstack/sigstack/ca/ext"
 	"github.com/sigstack/sigstack/ca/policy"
 	"github.com/sigstack/sigstack/storage/audit"
@@ -59,6 +60,7 @@ func TestLimitsTable(t *testing.T) {
 		"identity token":                                                      {"16 KiB", "1024", "400"},
 		"submission to the transparency log, request to retrieve entries":     {"rekor.max-entry-bytes", mib(tlog.MaxBatchBytes), "413"},
 		"entries in one retrieve request":                                     {"10", "422"},
+		"search with pages":                                                   {fmt.Sprint(search.MaxLimit), "50 names", "20 parameters", "4 MiB", "10 s", "400", "504"},
 		"search request":                                                      {"1 MiB", "320", "512", "413", "422"},
 		"key, pgp key ring, signature in an entry":                            {kib(sigkey.MaxKeySize), kib(sigkey.MaxRingSize), kib(sigkey.MaxSignatureSize), "400"},
 		"RSA key in an entry":                                                 {"1024", "8192", "4096", "400"},
