@@ -40,6 +40,7 @@ var imports = []struct {
 	{"api/fulcio", []string{"api", "ca", "ca/identity", "ca/policy", "ca/ext", "proto/..."}},
 	{"api/ctlog", []string{"api", "tlog", "tlog/ct"}},
 	{"api/rekorv1", []string{"api", "api/writes", "ca/limit", "tlog", "tlog/rekor", "tlog/entry/..."}},
+	{"api/search", []string{"api", "tlog", "tlog/rekor", "tlog/entry"}},
 	{"api/rekorv2", []string{"api", "proto/...", "tlog", "tlog/checkpoint", "tlog/entry/...", "tlog/rekor", "tlog/tile"}},
 	{"api/tsa", []string{"api", "tsa"}},
 	{"api/tuf", []string{"api", "trust"}},

@@ -41,6 +41,8 @@ var parsers = []struct {
 	{"paths and parameters of Rekor's GETs", "api/rekorv1", "FuzzGet", ""},
 	{"Content-Type and Accept", "api/rekorv1", "FuzzMediaTypes", ""},
 
+	{"searches with pages", "api/search", "FuzzSearch", "parse"},
+
 	{"paths of the TUF repository", "api/tuf", "FuzzPath", ""},
 
 	{"public keys for certificates", "ca", "FuzzParsePublicKey", "ParsePublicKey"},
@@ -87,7 +89,8 @@ var parsers = []struct {
 
 	{"proposed entries of every kind", "tlog/entry", "FuzzPropose", "readDigest readVerifiers readEnvelope readRekord readHashedRekord readInToto001 readInToto002 readCOSE decodeBase64 decodePayload readPackageSpec readPublicKey readAlpine readRPM readHelm readTimestamp readTUF readTUFContent"},
 	{"COSE_Sign1 messages", "tlog/entry", "FuzzCOSE", "parseCOSE"},
-	{"canonical bodies", "tlog/entry", "FuzzKeys", "readStored readBody"},
+	{"canonical bodies", "tlog/entry", "FuzzKeys", "readBody readKeys"},
+	{"search keys that are kept beside an entry", "tlog/entry", "FuzzStoredKeys", "readExtra"},
 	{"TUF root metadata", "tlog/entry", "FuzzTUFRoot", "readTUFRoot readTUFMetadata readTUFSignature readTUFRole readTUFKey"},
 	{"Java archives", "tlog/entry", "FuzzJar", "readArchive splitSections parseSection"},
 	{"JSON, strictly", "tlog/entry", "FuzzJSON", ""},

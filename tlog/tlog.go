@@ -93,10 +93,11 @@ type Record struct {
 	ID Hash // de-duplication identity; the leaf hash where a Leaf gave none
 }
 
-// A SearchKey leads from a search key to the entry with a leaf hash.
+// A SearchKey leads from a search key to the entry with an index and a leaf hash.
 type SearchKey struct {
-	Name string
-	Hash Hash
+	Name  string
+	Index uint64
+	Hash  Hash
 }
 
 // An Attestation is what a Store keeps beside the entries of a log.
@@ -112,6 +113,10 @@ func (a Attestation) Check() error {
 	}
 	return nil
 }
+
+// A Span is a part of a log: the entries with an index of Begin and more, and less
+// than End.
+type Span struct{ Begin, End uint64 }
 
 // A Head is the state of a tree.
 type Head struct {

@@ -259,8 +259,8 @@ func TestDescription(t *testing.T) {
 // A downStore answers nothing once it is down.
 type downStore struct {
 	tlog.Store
-	index rekor.Index
-	down  atomic.Bool
+	rekor.Index
+	down atomic.Bool
 }
 
 var errDown = errors.New("the disk is on fire")
@@ -304,7 +304,7 @@ func (s *downStore) Lookup(ctx context.Context, key string) ([]tlog.Hash, error)
 	if err := s.err(); err != nil {
 		return nil, err
 	}
-	return s.index.Lookup(ctx, key)
+	return s.Index.Lookup(ctx, key)
 }
 
 // newDownServer serves a log of one entry whose storage is shared with others, and does
@@ -328,7 +328,7 @@ func newDownServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := &downStore{Store: inner, index: inner}
+	store := &downStore{Store: inner, Index: inner}
 	engine, err := tlog.Open(t.Context(), store, tlog.Options{
 		Signer: signer, Memory: filepath.Join(dir, "log.memory"), Now: time.Now, Logger: slog.New(slog.DiscardHandler), Shared: true,
 	})

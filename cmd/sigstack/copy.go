@@ -255,12 +255,8 @@ func (c *copier) run(ctx context.Context) error {
 // compareConfigs refuses what cannot be two sides of one deployment.
 func (c *copier) compareConfigs(context.Context) error {
 	for _, config := range []*Config{c.from, c.to} {
-		if config.URL == "" {
-			host, port, err := net.SplitHostPort(config.Listen)
-			if err != nil || port == "0" {
-				return errors.New("url: is empty; a checkpoint has the host in it")
-			}
-			config.URL = "http://" + net.JoinHostPort(cmp.Or(host, "localhost"), port)
+		if err := config.completeURL(); err != nil {
+			return err
 		}
 	}
 	if c.from.URL != c.to.URL {
@@ -288,6 +284,19 @@ func (c *copier) compareConfigs(context.Context) error {
 	if same {
 		return errors.New("source and target are the same storage")
 	}
+	return nil
+}
+
+// completeURL makes the URL of a configuration that has none, as its server does.
+func (c *Config) completeURL() error {
+	if c.URL != "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil || port == "0" {
+		return errors.New("url: is empty; a checkpoint has the host in it")
+	}
+	c.URL = "http://" + net.JoinHostPort(cmp.Or(host, "localhost"), port)
 	return nil
 }
 

@@ -44,7 +44,7 @@ func main() {
 // Exit codes.
 const (
 	exitOK       = 0
-	exitFindings = 1 // fsck, audit verify, config check or policy test found something; the server is not ready
+	exitFindings = 1 // fsck, audit verify, index rebuild --check, config check or policy test found something; the server is not ready
 	exitError    = 2
 )
 
@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(
-		serveCommand(), initCommand(), caCommand(), rotateCommand(), configCommand(), policyCommand(), readyCommand(), copyCommand(), tokenCommand(), writeTokenCommand(), clientConfigCommand(), fsckCommand(), auditCommand(),
+		serveCommand(), initCommand(), caCommand(), rotateCommand(), configCommand(), policyCommand(), readyCommand(), copyCommand(), tokenCommand(), writeTokenCommand(), clientConfigCommand(), fsckCommand(), auditCommand(), indexCommand(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {

@@ -30,6 +30,7 @@ import (
 	"github.com/sigstack/sigstack/api/fulcio"
 	"github.com/sigstack/sigstack/api/ops"
 	"github.com/sigstack/sigstack/api/rekorv1"
+	"github.com/sigstack/sigstack/api/search"
 	"github.com/sigstack/sigstack/api/tuf"
 	"github.com/sigstack/sigstack/api/writes"
 	"github.com/sigstack/sigstack/storage/bucket"
@@ -376,6 +377,10 @@ func (s *server) handler() http.Handler {
 	})
 	for _, path := range rekorv1.Paths() {
 		mux.Handle(path, entries)
+	}
+	found := search.New(search.Config{Log: s.rekor, Status: api.Status, Logger: s.logger})
+	for _, path := range search.Paths() {
+		mux.Handle(path, found)
 	}
 	mux.Handle("/ct/v1/", ctlog.New(ctlog.Config{Log: s.ct, Status: api.Status, Logger: s.logger}))
 	tuf.Register(mux, s.trust)

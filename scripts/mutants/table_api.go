@@ -11,6 +11,9 @@ func entryMutants() []mutant {
 		{"tlog/entry/signature-not-verified", "a hashedrekord is taken whatever it is signed with", []edit{
 			{"tlog/entry/hashedrekord.go", "if err := h.key.VerifyDigest(hash, h.hash.raw(), h.sig); err != nil {", "if err := error(nil); err != nil {"},
 		}, entry},
+		{"tlog/entry/claim-in-lower-case", "what a certificate claims is found by the search of Rekor, and a statement may claim it, too", []edit{
+			{"tlog/entry/search.go", "Claim = \"Issuer:\"", "Claim = \"issuer:\""},
+		}, []tests{{pkg: "./tlog/entry", run: "TestClaims"}}},
 		{"tlog/entry/any-hash", "a key may be used with any hash", []edit{
 			{"tlog/entry/hashedrekord.go", "	if hashNames[hash] != h.hash.algorithm {", "	if hash == 0 {"},
 		}, entry},

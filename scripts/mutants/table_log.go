@@ -282,8 +282,8 @@ func storageMutants() []mutant {
 		{"storage/audit/answered-before-commit", "audit rows are answered while they are being committed", []edit{
 			{"storage/audit/audit.go", "		err := q.commit(batch)\n", "		var err error\n		go q.commit(batch)\n"},
 		}, []tests{{pkg: "./storage/sqlite", run: "TestAudit"}}},
-		{"storage/sqlite/imported-key-twice", "a search key that is there is imported once more", []edit{
-			{store, "AND at = coalesce((SELECT idx FROM entry WHERE id = ?2 AND hash IS NULL), (SELECT idx FROM entry WHERE hash = ?2), 0))`", "AND at = 0)`"},
+		{"storage/sqlite/imported-key-elsewhere", "a search key is imported with the index of the next entry", []edit{
+			{"storage/sqlite/search.go", "INSERT OR IGNORE INTO search (key, at, hash) VALUES (?, ?, ?)", "INSERT OR IGNORE INTO search (key, at, hash) VALUES (?, ? + 1, ?)"},
 		}, suite("Import")},
 		{"storage/sqlite/log-never-anew", "the write-ahead log grows for as long as somebody writes", []edit{
 			{"storage/sqlite/wal.go", "	if w.nearly.Swap(false) {\n", "	if false {\n"},
@@ -347,6 +347,19 @@ func rekorMutants() []mutant {
 		{"tlog/rekor/one-spelling-found", "the hash of a key is found in the spelling that is stored only", []edit{
 			{"tlog/rekor/search.go", "	if err != nil || !ok {", "	if err != nil || ok || !ok {"},
 		}, []tests{{pkg: "./tlog/rekor", run: "TestSearch"}}},
+		{"tlog/rekor/page-skips-one", "behind each entry that a search has found, one is passed over", []edit{
+			{"tlog/rekor/find.go", "		s.in.End = index\n", "		s.in.End = max(index, 1) - 1\n"},
+		}, []tests{{pkg: "./api/search", run: "TestSearch"}}},
+		{"tlog/rekor/page-of-any-term", "a search finds entries that satisfy one of its terms", []edit{
+			{"tlog/rekor/find.go", "			if agreed == len(s.terms) {", "			if agreed > 0 {"},
+			{"tlog/rekor/find.go", "agreed < max(len(s.terms), 1)", "agreed < 1"},
+		}, []tests{{pkg: "./api/search", run: "TestSearch"}}},
+		{"tlog/rekor/stray-key-stays", "a rebuild of the index does not look for keys that no entry gives", []edit{
+			{"tlog/rekor/rebuild.go", "	if there == had && !late {", "	if there >= had || late {"},
+		}, []tests{{pkg: "./tlog/rekor", run: "TestRebuildIndex"}}},
+		{"tlog/rekor/statement-keys-removed", "a rebuild of the index removes the keys of statements that it cannot derive", []edit{
+			{"tlog/rekor/rebuild.go", "		case !whole:", "		case false && !whole:"},
+		}, []tests{{pkg: "./tlog/rekor", run: "TestRebuildIndex"}}},
 		{"tlog/rekor/set-over-another-body", "the SET signs a body without its last byte", []edit{
 			{entry, "b = base64.StdEncoding.AppendEncode(b, e.Body)", "b = base64.StdEncoding.AppendEncode(b, e.Body[:len(e.Body)-1])"},
 		}, rekor},

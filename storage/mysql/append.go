@@ -2,7 +2,6 @@ package mysql
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -157,6 +156,7 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 	b := newBatch(leaves, now)
 	trying, tried := newAttempt(ctx)
 	next, err := s.integrate(trying, b, t, now, b.queue+int64(len(leaves)), s.fresh(b))
+	direct := err == nil
 	for conflicts, failures := 0, 0; err != nil; {
 		if isConflict(err) || tried.conflict.Load() || errors.Is(err, errConflict) {
 			conflicts++
@@ -190,6 +190,10 @@ func (s *Store) Append(ctx context.Context, leaves []tlog.Leaf) ([]tlog.Placed, 
 		next, err = s.add(trying, b, t, now)
 	}
 	s.tip = next
+	if !direct {
+		// What cannot be placed now is found all the same, and placed later.
+		_ = s.db.place(ctx, s.tree.TreeId)
+	}
 	return b.placed(), next.head, nil
 }
 
@@ -269,58 +273,29 @@ func (s *Store) find(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// data returns what stores leaves, with their search keys and attestations: the
-// rows that Trillian's driver would write, in one request where there are not very
-// many keys. Leaf i gets the queue timestamp of the batch plus i nanoseconds: the
-// order of submission becomes the order of the log.
-func (s *Store) data(b *batch, missing []int) []request {
-	id := s.tree.TreeId
+// data returns what stores leaves with their attestations: the rows that Trillian's
+// driver would write. Leaf i gets the queue timestamp of the batch plus i nanoseconds:
+// the order of submission becomes the order of the log.
+func (s *Store) data(b *batch, missing []int) request {
 	data := make([]any, 0, 5*len(missing))
-	type searchKey struct {
-		name string
-		hash tlog.Hash
-	}
-	known := map[searchKey]bool{}
-	var keys []searchKey
 	var attestations []tlog.Attestation
 	for _, i := range missing {
 		leaf, value := b.leaves[i], b.leaves[i].Value
 		if value == nil {
 			value = []byte{} // not NULL
 		}
-		hash := b.hashes[i]
-		data = append(data, id, b.ids[i][:], value, leaf.Extra, b.queue+int64(i))
-		for _, name := range leaf.Keys {
-			if k := (searchKey{name, hash}); !known[k] {
-				known[k] = true
-				keys = append(keys, k)
-			}
-		}
+		data = append(data, s.tree.TreeId, b.ids[i][:], value, leaf.Extra, b.queue+int64(i))
 		if len(leaf.Attestation) > 0 {
 			attestations = append(attestations, tlog.Attestation{Hash: sha256.Sum256(leaf.Attestation), Bytes: leaf.Attestation})
 		}
 	}
-	slices.SortFunc(keys, func(a, b searchKey) int {
-		return cmp.Or(strings.Compare(a.name, b.name), bytes.Compare(a.hash[:], b.hash[:]))
-	})
-	requests := make([]request, 1, 1+len(keys)/maxKeyRows)
-	requests[0].insert("LeafData (TreeId, LeafIdentityHash, LeafValue, ExtraData, QueueTimestampNanos)", "(?,?,?,?,?)", "", data)
-	for n := 0; n < len(keys); n += maxKeyRows {
-		if n > 0 { // the first go with the leaves
-			requests = append(requests, request{})
-		}
-		values := make([]any, 0, 3*maxKeyRows)
-		for _, k := range keys[n:min(n+maxKeyRows, len(keys))] {
-			values = append(values, id, []byte(k.name), k.hash[:])
-		}
-		// Another ID may have brought the same value with the same keys.
-		requests[len(requests)-1].insert("sigstack_search (tree_id, name, hash)", "(?,?,?)", " ON DUPLICATE KEY UPDATE hash = VALUES(hash)", values)
-	}
-	if len(attestations) > 0 { // after the keys, by the same order of locks
+	var r request
+	r.insert("LeafData (TreeId, LeafIdentityHash, LeafValue, ExtraData, QueueTimestampNanos)", "(?,?,?,?,?)", "", data)
+	if len(attestations) > 0 {
 		slices.SortFunc(attestations, func(a, b tlog.Attestation) int { return bytes.Compare(a.Hash[:], b.Hash[:]) })
-		s.attest(&requests[len(requests)-1], attestations)
+		s.attest(&r, attestations)
 	}
-	return requests
+	return r
 }
 
 // attest adds the statement that stores attestations. One that is there stays.
@@ -354,8 +329,13 @@ func (s *Store) enqueue(ctx context.Context, b *batch, missing []int) error {
 		at := b.queue + int64(i)
 		queue = append(queue, id, b.ids[i][:], b.hashes[i][:], at, queueID(id, b.ids[i], at))
 	}
-	requests := s.data(b, missing)
-	requests[0].insert("Unsequenced (TreeId, Bucket, LeafIdentityHash, MerkleLeafHash, QueueTimestampNanos, QueueID)", "(?,0,?,?,?,?)", "", queue)
+	first := s.data(b, missing)
+	first.insert("Unsequenced (TreeId, Bucket, LeafIdentityHash, MerkleLeafHash, QueueTimestampNanos, QueueID)", "(?,0,?,?,?,?)", "", queue)
+	var keys []tlog.SearchKey
+	for _, i := range missing {
+		keys = appendKeys(keys, b.leaves[i].Keys, 0, b.hashes[i])
+	}
+	requests := s.queuedKeys(first, keys)
 	tx, err := s.db.write.BeginTx(opening(ctx, requests), nil)
 	if err != nil {
 		return fmt.Errorf("queueing leaves: %w", err)
@@ -410,6 +390,7 @@ func (s *Store) fresh(b *batch) fresh {
 				MerkleLeafHash:   b.hashes[i][:],
 				QueueTimestamp:   timestamppb.New(time.Unix(0, b.queue+int64(i))),
 			})
+			f.keys = append(f.keys, b.leaves[i].Keys)
 		}
 	}
 	return f
@@ -455,7 +436,8 @@ func (s *Store) integrate(ctx context.Context, b *batch, t *tip, now time.Time, 
 // transaction that stores them.
 type fresh struct {
 	leaves []*trillian.LogLeaf
-	data   []request // stores them
+	keys   [][]string // the search keys of each
+	data   request    // stores them
 }
 
 // A sequencer is Trillian's storage as one integration sees it.
@@ -482,7 +464,11 @@ func (q *sequencer) ReadWriteTransaction(ctx context.Context, tree *trillian.Tre
 	if err := point(failpoint.Begin); err != nil {
 		return err
 	}
-	return q.LogStorage.ReadWriteTransaction(opening(ctx, q.fresh.data), tree, func(_ context.Context, tx storage.LogTreeTX) error {
+	var data []request
+	if len(q.fresh.leaves) > 0 {
+		data = []request{q.fresh.data}
+	}
+	return q.LogStorage.ReadWriteTransaction(opening(ctx, data), tree, func(_ context.Context, tx storage.LogTreeTX) error {
 		if err := point(failpoint.Insert); err != nil {
 			return err
 		}
@@ -520,7 +506,8 @@ func (tx *sequencerTX) LatestSignedLogRoot(ctx context.Context) (*trillian.Signe
 }
 
 // DequeueLeaves returns the fresh leaves before what is queued. Their rows of the
-// tree, which say what UpdateSequencedLeaves would, go with the question.
+// tree, which say what UpdateSequencedLeaves would, and their search keys, which want
+// the index, go with the question.
 func (tx *sequencerTX) DequeueLeaves(ctx context.Context, limit int, cutoff time.Time) ([]*trillian.LogLeaf, error) {
 	fresh := tx.q.fresh.leaves
 	if len(fresh) == 0 {
@@ -530,9 +517,13 @@ func (tx *sequencerTX) DequeueLeaves(ctx context.Context, limit int, cutoff time
 	for i, leaf := range fresh {
 		values = append(values, tx.tree, leaf.LeafIdentityHash, leaf.MerkleLeafHash, tx.q.size+uint64(i), tx.q.at)
 	}
-	var r request
-	r.insert("SequencedLeafData (TreeId, LeafIdentityHash, MerkleLeafHash, SequenceNumber, IntegrateTimestampNanos)", "(?,?,?,?,?)", "", values)
-	queued, err := tx.LogTreeTX.DequeueLeaves(preceded(ctx, r), limit-len(fresh), cutoff)
+	var first request
+	first.insert("SequencedLeafData (TreeId, LeafIdentityHash, MerkleLeafHash, SequenceNumber, IntegrateTimestampNanos)", "(?,?,?,?,?)", "", values)
+	var keys []tlog.SearchKey
+	for i, leaf := range fresh {
+		keys = appendKeys(keys, tx.q.fresh.keys[i], tx.q.size+uint64(i), tlog.Hash(leaf.MerkleLeafHash))
+	}
+	queued, err := tx.LogTreeTX.DequeueLeaves(preceded(ctx, placedKeys(first, tx.tree, keys)), limit-len(fresh), cutoff)
 	return slices.Concat(fresh, queued), err
 }
 

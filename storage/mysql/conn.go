@@ -200,10 +200,10 @@ func opening(ctx context.Context, requests []request) context.Context {
 
 type precededKey struct{}
 
-// preceded returns a context with which a query goes to the server behind a
-// request, whose rows it may see.
-func preceded(ctx context.Context, r request) context.Context {
-	return context.WithValue(ctx, precededKey{}, r)
+// preceded returns a context with which a query goes to the server behind requests,
+// at least one, whose rows it may see. The last of them goes along with it.
+func preceded(ctx context.Context, requests []request) context.Context {
+	return context.WithValue(ctx, precededKey{}, requests)
 }
 
 // BeginTx begins a transaction.
@@ -236,8 +236,17 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if r, ok := ctx.Value(precededKey{}).(request); ok {
-		query, args = r.text+";"+query, slices.Concat(r.args, args)
+	if requests, ok := ctx.Value(precededKey{}).([]request); ok {
+		last := len(requests) - 1
+		for _, r := range requests[:last] {
+			if _, err := c.ExecContext(ctx, r.text, r.args); err != nil {
+				if err == driver.ErrSkip {
+					err = errTooLong
+				}
+				return nil, err
+			}
+		}
+		query, args = requests[last].text+";"+query, slices.Concat(requests[last].args, args)
 	}
 	rows, err := c.fullConn.QueryContext(ctx, query, args)
 	return rows, c.note(err)

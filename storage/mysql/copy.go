@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/trillian/log"
@@ -210,60 +208,6 @@ func (s *Store) Records(ctx context.Context, begin uint64, most int) ([]tlog.Rec
 	return records, rows.Err()
 }
 
-// searchPage is how many search keys are read at once.
-const searchPage = 1000
-
-// SearchKeys returns all search keys in the order of name and hash. Those of a leaf
-// that is queued, and in no tree yet, are none of the log's.
-func (s *Store) SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error] {
-	return func(yield func(tlog.SearchKey, error) bool) {
-		for after := (tlog.SearchKey{}); ; {
-			keys, err := s.searchKeys(ctx, after, searchPage)
-			if err != nil {
-				yield(tlog.SearchKey{}, err)
-				return
-			}
-			if len(keys) == 0 {
-				return
-			}
-			for _, k := range keys {
-				if !yield(k, nil) {
-					return
-				}
-			}
-			after = keys[len(keys)-1]
-		}
-	}
-}
-
-// searchKeys returns the search keys after one, at most so many.
-func (s *Store) searchKeys(ctx context.Context, after tlog.SearchKey, most int) ([]tlog.SearchKey, error) {
-	name := []byte(after.Name)
-	// An EXISTS would become a join that starts at the leaves.
-	rows, err := s.db.read.QueryContext(ctx, `SELECT k.name, k.hash FROM sigstack_search k FORCE INDEX (PRIMARY)
-		WHERE k.tree_id = ? AND (k.name > ? OR k.name = ? AND k.hash > ?) AND
-			(SELECT 1 FROM SequencedLeafData s FORCE INDEX (SequencedLeafMerkleIdx) WHERE s.TreeId = ? AND s.MerkleLeafHash = k.hash LIMIT 1) IS NOT NULL
-		ORDER BY k.name, k.hash LIMIT ?`, s.tree.TreeId, name, name, after.Hash[:], s.tree.TreeId, most)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var keys []tlog.SearchKey
-	for rows.Next() {
-		var k tlog.SearchKey
-		var hash []byte
-		if err := rows.Scan(&k.Name, &hash); err != nil {
-			return nil, err
-		}
-		if len(hash) != tlog.HashSize {
-			return nil, fmt.Errorf("search key %q with a hash of %d bytes", k.Name, len(hash))
-		}
-		k.Hash = tlog.Hash(hash)
-		keys = append(keys, k)
-	}
-	return keys, rows.Err()
-}
-
 // Import adds records that another Store has, as they are, in two
 // transactions. They must be the next ones, and nobody else may append
 // meanwhile. Search keys are not among them. Where a process has ended between
@@ -313,23 +257,6 @@ func (s *Store) Import(ctx context.Context, records []tlog.Record) (tlog.Head, e
 		return tlog.Head{}, fmt.Errorf("the tree has size %d after an import, want %d", t.head.Size, size)
 	}
 	return t.head, nil
-}
-
-// ImportSearchKeys adds search keys that another Store has, by one statement
-// for each thousand. One that is there already stays.
-func (s *Store) ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) error {
-	for some := range slices.Chunk(keys, maxKeyRows) {
-		args := make([]any, 0, 3*len(some))
-		for _, k := range some {
-			args = append(args, s.tree.TreeId, []byte(k.Name), k.Hash[:])
-		}
-		_, err := s.db.write.ExecContext(ctx, "INSERT INTO sigstack_search (tree_id, name, hash) VALUES (?,?,?)"+
-			strings.Repeat(",(?,?,?)", len(some)-1)+" ON DUPLICATE KEY UPDATE hash = VALUES(hash)", args...)
-		if err != nil {
-			return fmt.Errorf("inserting search keys: %w", err)
-		}
-	}
-	return nil
 }
 
 // attestationPage is how many attestations are read at once.

@@ -3,6 +3,7 @@ package mysql_test
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -143,20 +144,98 @@ func TestImportInterrupted(t *testing.T) {
 	}
 }
 
-// TestSearchKeysOfQueue has a leaf in the queue. Its search keys are none of the
-// log's.
+// TestSearchKeysOfQueue has leaves in the queue. Their search keys are none of the
+// log's before somebody takes them into the tree, and then they are found before they
+// are placed, and by the process that placed them and every other.
 func TestSearchKeysOfQueue(t *testing.T) {
 	ctx := t.Context()
-	s := openLog(t, openDB(t, slow(harness.SharedMariaDB(t).NewDatabase(t)), time.Now), "rekorv1")
-	if _, _, err := s.Append(ctx, []tlog.Leaf{{Value: []byte("a"), Keys: []string{"both", "a"}}}); err != nil {
+	dsn := slow(harness.SharedMariaDB(t).NewDatabase(t))
+	s := openLog(t, openDB(t, dsn, time.Now), "rekorv1")
+	leaf := func(name string) tlog.Leaf { return tlog.Leaf{Value: []byte(name), Keys: []string{"both", name}} }
+	if _, _, err := s.Append(ctx, []tlog.Leaf{leaf("a")}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Enqueue(ctx, []tlog.Leaf{{Value: []byte("b"), Keys: []string{"both", "b"}}}); err != nil {
+	if err := s.Enqueue(ctx, []tlog.Leaf{leaf("b"), leaf("c")}); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := s.SearchPage(ctx, tlog.SearchKey{}, 9)
-	if err != nil || len(keys) != 2 || keys[0].Name != "a" || keys[1].Name != "both" || keys[1].Hash != tlog.LeafHash([]byte("a")) {
-		t.Errorf("%+v, %v", keys, err)
+	check := func(names ...string) {
+		t.Helper()
+		var want []tlog.SearchKey
+		for index, name := range names {
+			want = append([]tlog.SearchKey{{Name: "both", Index: uint64(index), Hash: tlog.LeafHash([]byte(name))}}, want...)
+		}
+		for most := range len(want) {
+			got, err := s.Postings(ctx, "both", tlog.Span{End: 9}, true, most+1)
+			if err != nil || !slices.Equal(got, want[:most+1]) {
+				t.Errorf("%v, %v, want %v", got, err, want[:most+1])
+			}
+		}
+		for _, name := range names {
+			if found, err := s.Lookup(ctx, name); err != nil || len(found) != 1 {
+				t.Errorf("%d found by %q, %v", len(found), name, err)
+			}
+			if keys, err := s.KeysWith(ctx, name, 9); err != nil || !slices.Contains(keys, name) {
+				t.Errorf("%q begins %q, %v", name, keys, err)
+			}
+		}
+	}
+	check("a")
+	db := raw(t, dsn)
+	unplaced := func() string { return table(t, db, "SELECT COUNT(*) FROM sigstack_search")[0] }
+	if got := unplaced(); got != "[{4 true}]" {
+		t.Errorf("%s search keys wait for their places", got)
+	}
+	if _, _, err := s.Append(ctx, []tlog.Leaf{leaf("d")}); err != nil { // it takes them along, and does not know their keys
+		t.Fatal(err)
+	}
+	names := []string{"a"}
+	entries, err := s.Entries(ctx, 1, 9)
+	if err != nil || len(entries) != 3 {
+		t.Fatal(len(entries), err)
+	}
+	for _, e := range entries {
+		names = append(names, string(e.Value))
+	}
+	check(names...)
+	if placed, _, err := s.Append(ctx, []tlog.Leaf{leaf("b")}); err != nil || !placed[0].Dup {
+		t.Fatal(placed, err)
+	}
+	if got := unplaced(); got != "[{0 true}]" {
+		t.Errorf("%s search keys were not placed", got)
+	}
+	check(names...)
+}
+
+// TestMigrateSearchKeys opens a database of version 2, where the search keys were by
+// name and hash.
+func TestMigrateSearchKeys(t *testing.T) {
+	ctx := t.Context()
+	dsn := slow(harness.SharedMariaDB(t).NewDatabase(t))
+	s := openLog(t, openDB(t, dsn, time.Now), "rekorv1")
+	const size = 700
+	var leaves []tlog.Leaf
+	for n := range size {
+		leaves = append(leaves, tlog.Leaf{Value: fmt.Append(nil, n), Keys: []string{fmt.Sprint("key ", n%7), fmt.Sprint("only ", n)}})
+	}
+	if _, _, err := s.Append(ctx, leaves); err != nil {
+		t.Fatal(err)
+	}
+	db := raw(t, dsn)
+	all := "SELECT * FROM sigstack_posting ORDER BY name, at"
+	before := table(t, db, all)
+	for _, statement := range []string{
+		"INSERT INTO sigstack_search SELECT tree_id, name, hash FROM sigstack_posting", "DROP TABLE sigstack_posting", "DELETE FROM sigstack_schema WHERE version = 3",
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openLog(t, openDB(t, dsn, time.Now), "rekorv1")
+	if after := table(t, db, all); len(before) != 2*size || !slices.Equal(before, after) {
+		t.Errorf("%d search keys, %d after the migration", len(before), len(after))
+	}
+	if left := table(t, db, "SELECT * FROM sigstack_search"); len(left) > 0 {
+		t.Errorf("%d search keys have no place", len(left))
 	}
 }
 

@@ -27,6 +27,8 @@ func (s *Store) Freeze(ctx context.Context) error {
 		if errors.Is(err, errQueued) {
 			err = s.empty(ctx)
 		} else if err == nil {
+			// What cannot be placed now is found all the same, and placed later.
+			_ = s.db.place(ctx, s.tree.TreeId)
 			return nil
 		}
 		if err != nil && !isConflict(err) && !errors.Is(err, errConflict) || conflicts == maxConflicts {

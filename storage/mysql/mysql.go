@@ -160,7 +160,8 @@ func (d *DB) nameQueued(ctx context.Context) error {
 }
 
 // Log opens the log with a name, or makes it. Which tree it is is decided once,
-// for all replicas.
+// for all replicas. Search keys that a process which has ended could not place are
+// placed.
 func (d *DB) Log(ctx context.Context, name string) (*Store, error) {
 	id, err := d.treeID(ctx, d.write, name)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -176,6 +177,9 @@ func (d *DB) Log(ctx context.Context, name string) (*Store, error) {
 		}
 	}
 	if err != nil {
+		return nil, fmt.Errorf("opening log %q: %w", name, err)
+	}
+	if err := d.place(ctx, id); err != nil {
 		return nil, fmt.Errorf("opening log %q: %w", name, err)
 	}
 	return d.store(ctx, name, id)

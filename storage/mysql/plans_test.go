@@ -37,7 +37,7 @@ func TestRowsRead(t *testing.T) {
 				for size < to {
 					var batch []tlog.Leaf
 					for ; size < to && len(batch) < tlog.MaxBatchLeaves; size++ {
-						batch = append(batch, tlog.Leaf{Value: fmt.Appendf(nil, "leaf %d", size), Keys: []string{fmt.Sprintf("key %d", size)}})
+						batch = append(batch, tlog.Leaf{Value: fmt.Appendf(nil, "leaf %d", size), Keys: []string{fmt.Sprintf("key %d", size), "all"}})
 					}
 					before := rowsRead(t, db)
 					if _, _, err := s.Append(t.Context(), batch); err != nil {
@@ -79,7 +79,22 @@ func checkRowsRead(t *testing.T, db *sql.DB, s *mysql.Store, size int) {
 	}{
 		{"Head", 8, func() error { _, err := s.Head(ctx); return err }},
 		{"Find", 5, func() error { _, _, err := s.Find(ctx, hash); return err }},
-		{"Lookup", 5, func() error { _, err := s.Lookup(ctx, "key 77"); return err }},
+		{"Lookup", 12, func() error { _, err := s.Lookup(ctx, "key 77"); return err }},
+		{"Postings, newest", 30, func() error { _, err := s.Postings(ctx, "all", tlog.Span{End: 15000}, true, 20); return err }},
+		{"Postings, oldest", 30, func() error {
+			_, err := s.Postings(ctx, "all", tlog.Span{Begin: 777, End: 15000}, false, 20)
+			return err
+		}},
+		{"KeysWith", 20, func() error { _, err := s.KeysWith(ctx, "key 77", 5); return err }},
+		{"KeysWith of many entries", 20, func() error { _, err := s.KeysWith(ctx, "al", 5); return err }},
+		{"Times", 10, func() error { _, err := s.Times(ctx, []uint64{5, 5000, 19000}); return err }},
+		{"MissingSearchKeys", 20, func() error {
+			_, err := s.MissingSearchKeys(ctx, []tlog.SearchKey{{Name: "key 5", Index: 5, Hash: tlog.LeafHash([]byte("leaf 5"))}, {Name: "all", Index: 7000, Hash: tlog.LeafHash([]byte("leaf 7000"))}})
+			return err
+		}},
+		{"RemoveSearchKeys", 10, func() error {
+			return s.RemoveSearchKeys(ctx, []tlog.SearchKey{{Name: "key 9", Index: 9, Hash: tlog.LeafHash([]byte("leaf 9"))}})
+		}},
 		{"Tile", 30, func() error { _, err := s.Tile(ctx, 0, 40, 256); return err }},
 		{"Entries", 40, func() error { _, err := s.Entries(ctx, 7000, 7010); return err }},
 		{"Records", 40, func() error { _, err := s.Records(ctx, 7000, 10); return err }},

@@ -23,7 +23,7 @@ func migrations() [][]step {
 	return [][]step{
 		statements(version1[:]),
 		append(statements(version2[:]), setAside, chainAudit),
-		statements(version3[:]),
+		append(statements(version3[:]), placeKeys),
 	}
 }
 
@@ -127,7 +127,7 @@ var version1 = [...]string{
 		created BIGINT NOT NULL,
 		key_id  BINARY(32) -- SHA-256 of the SubjectPublicKeyInfo of the key that signs it
 	)`,
-	`CREATE TABLE IF NOT EXISTS sigstack_search ( -- search key -> leaf hash
+	`CREATE TABLE IF NOT EXISTS sigstack_search ( -- search key -> leaf hash, of leaves that were not in the tree yet
 		tree_id BIGINT NOT NULL,
 		name    VARBINARY(512) NOT NULL,
 		hash    BINARY(32) NOT NULL,
@@ -178,14 +178,47 @@ var version2 = [...]string{
 	)`,
 }
 
-// version3 makes tables that the logs have beside their trees.
+// version3 makes the search keys of entries, and what the logs have beside their trees.
 var version3 = [...]string{
+	`CREATE TABLE IF NOT EXISTS sigstack_posting ( -- search key -> entry, in the order of the tree
+		tree_id BIGINT NOT NULL,
+		name    VARBINARY(512) NOT NULL,
+		at      BIGINT UNSIGNED NOT NULL, -- index of the entry
+		hash    BINARY(32) NOT NULL,      -- of its leaf
+		PRIMARY KEY (tree_id, name, at)
+	)`,
 	`CREATE TABLE IF NOT EXISTS sigstack_attestation ( -- what entries were made of, where that is kept
 		tree_id BIGINT NOT NULL,
 		hash    BINARY(32) NOT NULL, -- SHA-256 of the bytes
 		bytes   MEDIUMBLOB NOT NULL,
 		PRIMARY KEY (tree_id, hash)
 	)`,
+}
+
+// placeKeys gives the search keys of earlier versions their places.
+func placeKeys(ctx context.Context, d *DB, c *sql.Conn, _ int) error {
+	rows, err := c.QueryContext(ctx, "SELECT tree_id FROM sigstack_log")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var trees []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		trees = append(trees, id)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, id := range trees {
+		if err := d.place(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // setAside gives the rows of version 1 another name, so that a replica of that

@@ -160,28 +160,6 @@ func (s *Store) Find(ctx context.Context, leafHash tlog.Hash) (index uint64, ok 
 	return index, err == nil, err
 }
 
-// Lookup returns the leaf hashes of the entries that were stored with a search
-// key, in no particular order.
-func (s *Store) Lookup(ctx context.Context, key string) ([]tlog.Hash, error) {
-	rows, err := s.db.read.QueryContext(ctx, "SELECT hash FROM sigstack_search WHERE tree_id = ? AND name = ?", s.tree.TreeId, []byte(key))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var hashes []tlog.Hash
-	for rows.Next() {
-		var b []byte
-		if err := rows.Scan(&b); err != nil {
-			return nil, err
-		}
-		if len(b) != tlog.HashSize {
-			return nil, fmt.Errorf("search key with a hash of %d bytes", len(b))
-		}
-		hashes = append(hashes, tlog.Hash(b))
-	}
-	return hashes, rows.Err()
-}
-
 // Attestation returns the attestation with a hash, nil where there is none.
 func (s *Store) Attestation(ctx context.Context, hash tlog.Hash) ([]byte, error) {
 	var b []byte

@@ -127,37 +127,6 @@ func (s *Store) Records(ctx context.Context, begin uint64, most int) ([]tlog.Rec
 	return records, rows.Err()
 }
 
-// SearchKeys returns all search keys in the order of name and hash.
-func (s *Store) SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error] {
-	return func(yield func(tlog.SearchKey, error) bool) {
-		rows, err := s.db.read.QueryContext(ctx, "SELECT key, hash FROM search ORDER BY key, hash")
-		if err != nil {
-			yield(tlog.SearchKey{}, err)
-			return
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var k tlog.SearchKey
-			var hash []byte
-			err := rows.Scan(&k.Name, &hash)
-			if err == nil && len(hash) != tlog.HashSize {
-				err = fmt.Errorf("search key %q with a hash of %d bytes", k.Name, len(hash))
-			}
-			if err != nil {
-				yield(k, err)
-				return
-			}
-			k.Hash = tlog.Hash(hash)
-			if !yield(k, nil) {
-				return
-			}
-		}
-		if err := rows.Err(); err != nil {
-			yield(tlog.SearchKey{}, err)
-		}
-	}
-}
-
 // Import adds records that another Store has, as they are, in one transaction.
 // They must be the next ones. Search keys are not among them. Like Append it is
 // called by one goroutine at a time.
@@ -240,30 +209,6 @@ func (s *Store) importAll(tx *sql.Tx, t *tip, records []tlog.Record) error {
 		return err
 	}
 	return s.putHead(tx, putTile, t, before, records[len(records)-1].Time.UnixNano())
-}
-
-// ImportSearchKeys adds search keys that another Store has, in one transaction.
-// One that is there already stays.
-func (s *Store) ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	tx, err := s.db.write.Begin()
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	importKey := tx.Stmt(s.importKey)
-	for _, k := range keys {
-		if _, err := importKey.Exec(k.Name, k.Hash[:]); err != nil {
-			return fmt.Errorf("inserting search keys: %w", err)
-		}
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	s.db.wrote(int64(len(keys)) * 256) // they come in order: many a page
-	return nil
 }
 
 // Attestations returns all attestations in the order of their hashes.

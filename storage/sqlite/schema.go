@@ -18,7 +18,7 @@ func (s schema) version() int { return len(s) }
 
 // logSchema and auditSchema are those of one log, and of the audit log.
 func logSchema() schema {
-	return schema{statements(logTables), statements(searchTable), statements(attestationTable + frozenColumn)}
+	return schema{statements(logTables), statements(searchTable), statements(searchPlaces + attestationTable + frozenColumn)}
 }
 
 func auditSchema(now func() time.Time) schema {
@@ -76,6 +76,14 @@ CREATE TABLE search_2 (                   -- search key -> leaf hash
 INSERT INTO search_2 SELECT key, 0, hash FROM search;
 DROP TABLE search;
 ALTER TABLE search_2 RENAME TO search;
+`
+
+// searchPlaces is a part of version 3: every row has the index of its entry, those of version 1
+// and those that were copied, too.
+const searchPlaces = `
+INSERT OR IGNORE INTO search SELECT s.key, e.idx, s.hash FROM search s JOIN entry e ON e.id = s.hash AND e.hash IS NULL WHERE s.at = 0;
+INSERT OR IGNORE INTO search SELECT s.key, e.idx, s.hash FROM search s JOIN entry e ON e.hash = s.hash WHERE s.at = 0;
+DELETE FROM search WHERE at = 0 AND hash NOT IN (SELECT coalesce(hash, id) FROM entry WHERE idx = 0);
 `
 
 // attestationTable is a part of version 3.

@@ -44,13 +44,12 @@ type Store struct {
 	now    func() time.Time
 	treeID int64
 
-	head, tile, entries, find, lookup, attestation *sql.Stmt // on readers
+	head, tile, entries, find, lookup, newest, oldest, times, nextKey, attestation *sql.Stmt // on readers
 
 	// The rest belongs to Append, which is called by one goroutine at a time.
-	insert, known, putTile, setHead *sql.Stmt // on the writer
-	importKey, attest               *sql.Stmt
-	search                          [maxKeysStmt + 1]*sql.Stmt // for this many keys
-	tip                             *tip                       // nil where it has to be read from the file
+	insert, known, putTile, setHead, attest *sql.Stmt                  // on the writer
+	search                                  [maxKeysStmt + 1]*sql.Stmt // for this many keys
+	tip                                     *tip                       // nil where it has to be read from the file
 }
 
 // Open opens a log, or makes it: the tree ID of a new log is random, and stays.
@@ -99,13 +98,14 @@ func (s *Store) prepareStatements() (err error) {
 		{&s.lookup, s.db.read, "SELECT hash FROM search WHERE key = ?"},
 		{&s.attestation, s.db.read, "SELECT bytes FROM attestation WHERE hash = ?"},
 		{&s.attest, s.db.write, "INSERT OR IGNORE INTO attestation (hash, bytes) VALUES (?, ?)"},
+		{&s.newest, s.db.read, "SELECT at, hash FROM search WHERE key = ? AND at >= ? AND at < ? ORDER BY at DESC LIMIT ?"},
+		{&s.oldest, s.db.read, "SELECT at, hash FROM search WHERE key = ? AND at >= ? AND at < ? ORDER BY at LIMIT ?"},
+		{&s.nextKey, s.db.read, "SELECT key FROM search WHERE key > ? ORDER BY key LIMIT 1"},
+		{&s.times, s.db.read, "SELECT idx, time FROM entry WHERE idx IN (?" + strings.Repeat(", ?", maxTimes-1) + ")"},
 		{&s.insert, s.db.write, "INSERT INTO entry (idx, id, hash, time, value, extra) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"},
 		{&s.known, s.db.write, "SELECT idx, time FROM entry WHERE id = ?"},
 		{&s.putTile, s.db.write, "INSERT OR REPLACE INTO tile (pos, hashes) VALUES (?, ?)"},
 		{&s.setHead, s.db.write, "UPDATE log SET size = ?, root = ?, time = ?"},
-		// Where the entry was added, and not copied, its key is there with its index.
-		{&s.importKey, s.db.write, `INSERT OR IGNORE INTO search (key, at, hash) SELECT ?1, 0, ?2 WHERE NOT EXISTS (SELECT 1 FROM search WHERE key = ?1 AND hash = ?2
-			AND at = coalesce((SELECT idx FROM entry WHERE id = ?2 AND hash IS NULL), (SELECT idx FROM entry WHERE hash = ?2), 0))`},
 	} {
 		if *p.stmt, err = p.db.Prepare(p.query); err != nil {
 			return err
@@ -185,25 +185,6 @@ func (s *Store) Find(ctx context.Context, leafHash tlog.Hash) (index uint64, ok 
 		return 0, false, nil
 	}
 	return index, err == nil, err
-}
-
-// Lookup returns the leaf hashes of the entries that were stored with a search
-// key, in no particular order.
-func (s *Store) Lookup(ctx context.Context, key string) ([]tlog.Hash, error) {
-	rows, err := s.lookup.QueryContext(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var hashes []tlog.Hash
-	for rows.Next() {
-		var b []byte
-		if err := rows.Scan(&b); err != nil {
-			return nil, err
-		}
-		hashes = append(hashes, splitHashes(b)...)
-	}
-	return hashes, rows.Err()
 }
 
 // Attestation returns the attestation with a hash, nil where there is none.

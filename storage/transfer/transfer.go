@@ -47,8 +47,8 @@ type Source interface {
 	// after the first no more than tlog.MaxBatchBytes. None means the end.
 	Records(ctx context.Context, begin uint64, most int) ([]tlog.Record, error)
 
-	// SearchKeys returns all search keys, in the order of the bytes of name and
-	// hash. An error is the last that it returns.
+	// SearchKeys returns all search keys, in the order of the bytes of the name and
+	// then of the index. An error is the last that it returns.
 	SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error]
 
 	// Attestations returns all attestations, in the order of their hashes. An

@@ -11,6 +11,7 @@ import (
 	"github.com/sigstack/sigstack/api"
 	"github.com/sigstack/sigstack/api/ctlog"
 	"github.com/sigstack/sigstack/api/fulcio"
+	"github.com/sigstack/sigstack/api/search"
 	"github.com/sigstack/sigstack/api/writes"
 	"github.com/sigstack/sigstack/ca/ext"
 	"github.com/sigstack/sigstack/ca/policy"
@@ -71,6 +72,7 @@ func TestLimitsTable(t *testing.T) {
 		"attestation beside an entry":                                         {"rekor.attestations.max-bytes", mib(bucket.MaxAttestation)},
 		"one object of the attestation bucket, written or read":               {"5 s", "16", "503"},
 		"opening the attestation bucket":                                      {"20 s"},
+		"search with pages":                                                   {fmt.Sprint(search.MaxLimit), "50 names", "20 parameters", "4 MiB", "10 s", "400", "504"},
 		"search request":                                                      {"1 MiB", "320", "512", "413", "422"},
 		"key, pgp key ring, signature in an entry":                            {kib(sigkey.MaxKeySize), kib(sigkey.MaxRingSize), kib(sigkey.MaxSignatureSize), "400"},
 		"RSA key in an entry":                                                 {"1024", "8192", "4096", "400"},

@@ -136,6 +136,19 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 		}
 		return 200
 	}}
+	search := paramSeed{"search", []string{"email=dev@example.com", "limit=5"}, query("/api/sigstack/v1/search"), func(name string, c mutate.Class, op string) int {
+		switch {
+		case c == mutate.Same, c == mutate.Absent:
+			return 200
+		case c != mutate.Text:
+			return 400
+		case slices.Contains([]string{"empty", "bad byte", "bad escape", "semicolon", "long"}, op):
+			return 400
+		case name == "limit" && op != "leading zero":
+			return 400
+		}
+		return 200
+	}}
 	publicKey := paramSeed{"public key", []string{"treeID=" + s.treeID(t)}, query("/api/v1/log/publicKey"), func(_ string, c mutate.Class, op string) int {
 		if c != mutate.Text {
 			return 200
@@ -268,7 +281,7 @@ func (s *suite) paramSeeds(t *testing.T) []paramSeed {
 	}}
 	_ = uuid
 	return []paramSeed{
-		entry, consistency, publicKey,
+		entry, consistency, search, publicKey,
 		ct("get-sth-consistency", map[string][]string{"first": {"leading zero", "zero"}, "second": {"leading zero"}}, "first=1", "second=2"),
 		ct("get-entries", map[string][]string{"start": {"leading zero", "zero"}, "end": {"leading zero", "2^63-1", "zero"}}, "start=0", "end=1"),
 		ct("get-entry-and-proof", map[string][]string{"leaf_index": {"zero", "leading zero"}, "tree_size": {"leading zero"}}, "leaf_index=0", "tree_size=2"),

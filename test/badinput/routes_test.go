@@ -22,6 +22,7 @@ import (
 	"github.com/sigstack/sigstack/api/fulcio"
 	"github.com/sigstack/sigstack/api/ops"
 	"github.com/sigstack/sigstack/api/rekorv1"
+	"github.com/sigstack/sigstack/api/search"
 	"github.com/sigstack/sigstack/api/tuf"
 	"github.com/sigstack/sigstack/proto/fulcio/v1beta"
 	fulciov2 "github.com/sigstack/sigstack/proto/fulcio/v2"
@@ -86,6 +87,9 @@ var table = []row{
 		}},
 	{route: "GET /ping", valid: constant(get("/ping"))},
 	{route: "GET /swagger.json", valid: constant(get("/swagger.json"))},
+
+	{route: "GET /api/sigstack/v1/search", valid: constant(get("/api/sigstack/v1/search?email=dev%40example.com&limit=5"))},
+	{route: "GET /api/sigstack/v1/openapi.json", valid: constant(get("/api/sigstack/v1/openapi.json"))},
 
 	{route: "POST /ct/v1/add-chain", limit: 512000,
 		valid: func(s *suite) request { return postJSON("/ct/v1/add-chain", chainBody(s.ca.issue(nil), s.ca.chain[0])) },
@@ -187,7 +191,7 @@ func (s *suite) precert() []byte {
 // be in the rows above: it fails the test.
 var registered = map[string][]string{
 	"cmd/sigstack/acme.go":  {`"GET /.well-known/acme-challenge/{token}"`, `"/"`}, // a listener of its own; package e2e asks it
-	"cmd/sigstack/serve.go": {`"/"`, `"GET /healthz"`, `path`, `path`, `"/ct/v1/"`, `tuf.Register`, `"/oidc/"`},
+	"cmd/sigstack/serve.go": {`"/"`, `"GET /healthz"`, `path`, `path`, `path`, `"/ct/v1/"`, `tuf.Register`, `"/oidc/"`},
 	"api/ctlog/ctlog.go":    {`Prefix+path`, `Prefix`}, // Routes, and 404
 	"api/devoidc/issuer.go": {`pattern`},               // Routes
 	"api/ops/ops.go":        {`pattern`},               // Routes
@@ -199,7 +203,7 @@ var registered = map[string][]string{
 // served lists what the packages say that they serve.
 func served() []string {
 	all := []string{"GET /healthz", "GET " + tuf.Prefix, "gRPC /grpc.health.v1.Health/"}
-	all = slices.Concat(all, rekorv1.Routes(), ctlog.Routes(), devoidc.Routes())
+	all = slices.Concat(all, rekorv1.Routes(), search.Routes(), ctlog.Routes(), devoidc.Routes())
 	for _, file := range []protoreflect.FileDescriptor{fulciov2.File_fulcio_v2_fulcio_proto, fulciov1beta.File_fulcio_v1beta_fulcio_proto} {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)

@@ -108,6 +108,23 @@ func BenchmarkRead(b *testing.B) {
 			measure(b, s, clients, searches, http.StatusOK, nil)
 		})
 	}
+	var hit struct {
+		Entries []struct{ PublicKeys []string }
+	}
+	res, err := http.Get(s.URL + "/api/sigstack/v1/search?limit=1")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(&hit); err != nil || len(hit.Entries) != 1 {
+		b.Fatal(hit, err)
+	}
+	for _, clients := range []int{1, 64} {
+		b.Run(fmt.Sprintf("by=key/hits=10/clients=%d", clients), func(b *testing.B) { // a key that all entries have
+			page := request(addr(s), "GET", "/api/sigstack/v1/search?limit=10&hash="+hit.Entries[0].PublicKeys[0], nil)
+			measure(b, s, clients, slices.Repeat([][]byte{page}, b.N), http.StatusOK, nil)
+		})
+	}
 	b.Run("by=index/older/clients=64", func(b *testing.B) {
 		measure(b, s, 64, gets(b.N, size, byIndex), http.StatusOK, readNeeds)
 	})

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,6 +104,20 @@ func signAsWorkflow(t *testing.T, server *harness.Server) {
 		"--certificate-github-workflow-sha", workflow["sha"],
 		"--certificate-github-workflow-trigger", workflow["event_name"], image)...)
 	u.Refuse("", "cosign3", args("verify", who, "--certificate-github-workflow-repository", "acme/gadget", image)...)
+
+	// The log is searched by what the certificate says.
+	for _, query := range []string{
+		"issuer=" + server.URL + "/oidc/github", "repository=" + workflow["repository"], "repository=https://github.com/" + workflow["repository"],
+		"commit=" + workflow["sha"], "subject=https://github.com/acme/&prefix=subject", "subject=https://github.com/" + workflow["job_workflow_ref"] + "&issuer=" + server.URL + "/oidc/github",
+	} {
+		var page struct {
+			Entries []struct{ Repositories, Issuers []string }
+		}
+		getJSON(t, server.URL+"/api/sigstack/v1/search?"+query, &page)
+		if len(page.Entries) == 0 || !slices.Contains(page.Entries[0].Repositories, workflow["repository"]) || !slices.Equal(page.Entries[0].Issuers, []string{server.URL + "/oidc/github"}) {
+			t.Errorf("a search for %s finds %+v", query, page)
+		}
+	}
 
 	// With the old format the answer lists the members. The image is another
 	// one: where there is a bundle cosign 2 looks for no signature tag.

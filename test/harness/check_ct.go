@@ -536,7 +536,8 @@ func (c *checker) index() {
 		if s.number > 0 {
 			name = fmt.Sprintf("rekorv1-%d", s.number+1)
 		}
-		shared := "SELECT s.name, s.hash FROM sigstack_search s JOIN sigstack_log l USING (tree_id) WHERE l.name = '" + name + "'"
+		shared := `SELECT s.name, s.hash FROM (SELECT tree_id, name, hash FROM sigstack_posting UNION ALL SELECT tree_id, name, hash FROM sigstack_search) s
+			JOIN sigstack_log l USING (tree_id) WHERE l.name = '` + name + "'"
 		err := c.query(name+"/log.db", "SELECT key, hash FROM search", shared, func(scan func(...any) error) error {
 			var key string
 			var hash []byte

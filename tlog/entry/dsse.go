@@ -375,6 +375,7 @@ func addDigests(keys *keySet, list value) error {
 		return err
 	}
 	keys.add(found.keys...)
+	keys.statement = append(keys.statement, found.keys...)
 	keys.full = keys.full || found.full
 	return nil
 }

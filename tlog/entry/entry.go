@@ -16,7 +16,8 @@
 // and no clock, but for one thing that it says: the kind tuf refuses metadata
 // that has expired.
 //
-// [Keys] finds the search keys of a stored Body again, to rebuild an index.
+// [StoredKeys] finds the search keys of a stored Body again, to rebuild an index,
+// and [Summarize] what it is about.
 //
 // The kinds are the rows of one table, in kinds.go; each kind is one file,
 // whose comment says what it accepts, verifies and stores.
@@ -49,8 +50,12 @@ type Entry struct {
 	Body []byte
 	// Keys are the search keys: lower case, sorted, each once, at most
 	// [MaxKeyLength] bytes. Hashes are written "sha256:" and 64 hex digits;
-	// hashes of public keys also without the prefix.
+	// hashes of public keys also without the prefix. Those of a [Claim] begin
+	// with a capital.
 	Keys []string
+	// Extra is kept beside Body, for [StoredKeys]: the search keys that Body does
+	// not have. Nil for the kinds whose Body has them all.
+	Extra []byte
 	// Signers are those of its signatures, at least one. Of tuf they are the keys
 	// that count for the role, of jar the signer of the archive, of rfc3161 the
 	// timestamp authority.
@@ -142,12 +147,17 @@ func Propose(proposed []byte) (*Entry, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
+	var extra []byte
+	if k.statement {
+		extra = appendExtra(nil, p.keys.statement)
+	}
 	return &Entry{
 		Kind:           name,
 		Version:        version,
 		Body:           p.body,
 		Keys:           sorted,
 		Signers:        p.keys.signers,
+		Extra:          extra,
 		Attestation:    p.attestation,
 		AttestationKey: p.attestationKey,
 	}, nil
@@ -156,16 +166,16 @@ func Propose(proposed []byte) (*Entry, error) {
 // Keys returns the search keys of a stored leaf value, sorted. They are those
 // of the [Entry] that it was made from, with one exception: the subjects and
 // materials of an in-toto statement in a dsse, intoto or cose entry come from
-// its payload, which is not in the body, and are missing here. (What is kept
-// of an intoto or cose entry beside the log is its [Entry.Attestation].)
+// its payload, which is not in the body, and are missing here. [StoredKeys] has
+// them.
 //
 // Signatures are not verified again. The error is as for [Propose].
 func Keys(body []byte) ([]string, error) {
-	stored, err := readStored(body)
+	_, _, keys, err := readKeys(body)
 	if err != nil {
 		return nil, err
 	}
-	sorted, err := stored.keys.sorted()
+	sorted, err := keys.sorted()
 	if err != nil {
 		return nil, invalid(err)
 	}
@@ -183,35 +193,17 @@ type Description struct {
 
 // Describe describes a stored leaf value. The error is as for [Keys].
 func Describe(body []byte) (Description, error) {
-	stored, err := readStored(body)
+	kind, version, keys, err := readKeys(body)
 	if err != nil {
 		return Description{}, err
 	}
-	d := Description{Kind: stored.kind, Version: stored.version}
-	for _, signer := range stored.keys.signers {
+	d := Description{Kind: kind, Version: version}
+	for _, signer := range keys.signers {
 		d.Subjects = append(d.Subjects, signer.Names()...)
 	}
 	slices.Sort(d.Subjects)
 	d.Subjects = slices.Compact(d.Subjects)
 	return d, nil
-}
-
-// storedEntry is a stored leaf value as read.
-type storedEntry struct {
-	kind, version string
-	keys          *keySet
-}
-
-func readStored(body []byte) (*storedEntry, error) {
-	k, spec, name, version, err := readBody(body)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := k.keys(spec)
-	if err != nil {
-		return nil, invalid(err)
-	}
-	return &storedEntry{name, version, keys}, nil
 }
 
 // Attested returns the SHA-256 of the attestation of a stored leaf value; ok is
@@ -239,6 +231,65 @@ func readBody(body []byte) (k kind, spec value, name, version string, err error)
 		k, err = lookup(name, version)
 	}
 	return k, spec, name, version, err
+}
+
+// StoredKeys returns all search keys of a stored leaf value with what is kept beside
+// it, sorted. They are whole unless they may lack those of a statement: nothing was
+// kept beside the entries of older versions.
+func StoredKeys(body, extra []byte) (sorted []string, whole bool, err error) {
+	kind, version, keys, err := readKeys(body)
+	if err != nil {
+		return nil, false, err
+	}
+	whole = !kinds[kind][version].statement
+	if !whole && len(extra) > 0 {
+		if err := readExtra(keys, extra); err != nil {
+			return nil, false, invalid(fmt.Errorf("what is kept beside the entry: %w", err))
+		}
+		whole = true
+	}
+	if sorted, err = keys.sorted(); err != nil {
+		return nil, false, invalid(err)
+	}
+	return sorted, whole, nil
+}
+
+// appendExtra appends search keys as a JSON array, sorted, each once.
+func appendExtra(out []byte, keys []string) []byte {
+	keys = slices.Clone(keys)
+	slices.Sort(keys)
+	out = append(out, '[')
+	for i, key := range slices.Compact(keys) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = appendString(out, key)
+	}
+	return append(out, ']')
+}
+
+// readExtra adds the search keys that appendExtra has written.
+func readExtra(keys *keySet, extra []byte) error {
+	if err := checkJSON(extra); err != nil {
+		return err
+	}
+	return trimmed(extra).eachElement(func(v value) error {
+		text, err := v.text()
+		keys.add(text)
+		return err
+	})
+}
+
+// readKeys reads a stored leaf value.
+func readKeys(body []byte) (name, version string, keys *keySet, err error) {
+	k, spec, name, version, err := readBody(body)
+	if err != nil {
+		return "", "", nil, err
+	}
+	if keys, err = k.keys(spec); err != nil {
+		return "", "", nil, invalid(err)
+	}
+	return name, version, keys, nil
 }
 
 // header returns the members of the outer object. It checks that kind is not

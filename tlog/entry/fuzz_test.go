@@ -20,6 +20,7 @@ func FuzzPropose(f *testing.F) {
 	for _, v := range vectors(f) {
 		seeds = append(seeds, fuzz.Look(v.Request))
 	}
+	seeds = append(seeds, fuzz.Look(signedWith(f, claims(f, map[int]string{1: "https://issuer.example", 3: "ab", 8: "https://issuer.example", 12: "https://example.com/acme/widget"}))))
 	// While a pgp key ring is read, signatures in it are verified, and crypto/rsa
 	// allocates 60 kB for each by a key of 3072 bits, the largest among the
 	// seeds. One such signature has 500 bytes and more in a proposal; sigkey

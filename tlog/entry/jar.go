@@ -156,6 +156,7 @@ func (j *jar) keys() (*keySet, error) {
 	hash := sha256Digest(j.signature.Canonical())
 	s.add(hash.value, hash.searchKey(), j.archive.searchKey())
 	s.add(signer.KeyHash(), "sha256:"+signer.KeyHash())
+	s.about.PublicKeys = []string{signer.KeyHash()}
 	return s, nil
 }
 

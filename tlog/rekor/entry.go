@@ -77,7 +77,7 @@ func (l *Log) Create(ctx context.Context, e *entry.Entry) (*LogEntry, error) {
 
 // createIn adds an entry to a shard.
 func (l *Log) createIn(ctx context.Context, s *shard, e *entry.Entry) (*LogEntry, error) {
-	leaf := tlog.Leaf{Value: e.Body, Keys: stored(e.Keys)}
+	leaf := tlog.Leaf{Value: e.Body, Extra: e.Extra, Keys: stored(e.Keys)}
 	attested, err := l.keep(ctx, s, e, &leaf)
 	if err != nil {
 		return nil, err

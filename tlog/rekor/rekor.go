@@ -71,6 +71,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
@@ -82,6 +83,17 @@ type Index interface {
 	// search key, in any order, each once. A key that no entry has is no
 	// error. An entry that was acknowledged is found from then on.
 	Lookup(ctx context.Context, key string) ([]tlog.Hash, error)
+
+	// Postings returns the first entries of a span with a search key, at most so
+	// many, in the order of the log or from the newest on. What it reads does not
+	// grow with the entries that have the key.
+	Postings(ctx context.Context, key string, in tlog.Span, newest bool, most int) ([]tlog.SearchKey, error)
+
+	// KeysWith returns the search keys that begin with a prefix, at most so many.
+	KeysWith(ctx context.Context, prefix string, most int) ([]string, error)
+
+	// Times returns when entries were integrated, at most 32 of them.
+	Times(ctx context.Context, indexes []uint64) ([]time.Time, error)
 }
 
 // Attestations are what entries were made of, each by its SHA-256.

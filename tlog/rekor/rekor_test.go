@@ -501,13 +501,16 @@ func TestStoredKeys(t *testing.T) {
 	}
 }
 
-type brokenIndex struct{ err error }
+type brokenIndex struct {
+	Index
+	err error
+}
 
 func (b brokenIndex) Lookup(context.Context, string) ([]tlog.Hash, error) { return nil, b.err }
 
 func TestSearchErrors(t *testing.T) {
 	l := newTestLog(t)
-	l.active().Index = brokenIndex{errors.New("disk I/O error")}
+	l.active().Index = brokenIndex{err: errors.New("disk I/O error")}
 	if _, err := l.Search(context.Background(), []string{"a"}, false); !errors.Is(err, tlog.ErrUnavailable) {
 		t.Error(err)
 	}

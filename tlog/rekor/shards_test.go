@@ -136,6 +136,36 @@ func TestRotate(t *testing.T) {
 		}
 	}
 
+	for _, oldest := range []bool{false, true} {
+		for keys, want := range map[string][]int{"": {0, 1, 2, 3, 4, 5}, "all": {0, 1, 2, 3, 4, 5}, "body2": {2, 3}, "bod": {0, 1, 2, 3, 4, 5}, "none": nil} {
+			q := Query{Oldest: oldest, Limit: 2}
+			if keys != "" {
+				q.Terms = []Term{{Keys: []string{keys}, Prefix: keys == "bod"}}
+			}
+			want := slices.Clone(want)
+			if !oldest {
+				slices.Reverse(want)
+			}
+			var got []int
+			for more := true; more; {
+				page, err := l.Find(ctx, q)
+				if err != nil || page.Size != 6 {
+					t.Fatalf("a page of %q: %+v (%v)", keys, page, err)
+				}
+				for _, e := range page.Entries {
+					if e.UUID != all[e.LogIndex].UUID {
+						t.Errorf("entry %d is found as %s, want %s", e.LogIndex, e.UUID, all[e.LogIndex].UUID)
+					}
+					got = append(got, int(e.LogIndex))
+				}
+				more, q.Resume = page.More, &page.Next
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("pages of %q (oldest first: %v): %v, want %v", keys, oldest, got, want)
+			}
+		}
+	}
+
 	active, frozen, err := l.Info(ctx)
 	if err != nil || len(frozen) != 2 {
 		t.Fatalf("%d frozen trees (%v), want 2", len(frozen), err)

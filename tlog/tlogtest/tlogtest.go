@@ -18,6 +18,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -39,10 +40,19 @@ type Store interface {
 	Attestation(ctx context.Context, hash tlog.Hash) ([]byte, error)
 	Close() error
 
+	// What a search with pages needs, see package rekor.
+	Postings(ctx context.Context, key string, in tlog.Span, newest bool, most int) ([]tlog.SearchKey, error)
+	KeysWith(ctx context.Context, prefix string, most int) ([]string, error)
+	Times(ctx context.Context, indexes []uint64) ([]time.Time, error)
+
+	// What a rebuild of the search index needs.
+	MissingSearchKeys(ctx context.Context, keys []tlog.SearchKey) ([]tlog.SearchKey, error)
+	RemoveSearchKeys(ctx context.Context, keys []tlog.SearchKey) error
+
 	// What a copy of a log needs. Records returns records from begin on, at most
 	// so many, and after the first no more than MaxBatchBytes. SearchKeys
-	// returns all in the order of name and hash, Attestations in that of hash. Import adds the next records as
-	// they are, all or none.
+	// returns all in the order of name and index, Attestations in that of hash. Import
+	// adds the next records as they are, all or none.
 	Records(ctx context.Context, begin uint64, most int) ([]tlog.Record, error)
 	SearchKeys(ctx context.Context) iter.Seq2[tlog.SearchKey, error]
 	Import(ctx context.Context, records []tlog.Record) (tlog.Head, error)
@@ -68,6 +78,7 @@ func Run(t *testing.T, open Open) {
 		"LostAnswer":       testLostAnswer,
 		"SearchKeys":       testSearchKeys,
 		"Attestations":     testAttestations,
+		"Postings":         testPostings,
 		"Entries":          testEntries,
 		"Clock":            testClock,
 		"Rollback":         testRollback,
@@ -773,6 +784,96 @@ func testAttestations(t *testing.T, open Open) {
 		t.Fatalf("%d attestations in the copy, want %d", len(copied), len(all))
 	}
 	closeAll(t, s, to)
+}
+
+// testPostings reads search keys in pages, from both ends, while they are added, removed
+// and put back.
+func testPostings(t *testing.T, open Open) {
+	f := newFixture(t)
+	s := open(t, "postings", f.clock.Now)
+	r := &reference{}
+	const size = 90
+	want := map[string][]tlog.SearchKey{}
+	for n := range size {
+		leaf := tlog.Leaf{Value: value(n), Keys: []string{fmt.Sprint("third ", n%3), "all", "Name: \xc3\xa4", fmt.Sprintf("only %02d", n), "all"}}
+		if n%10 == 4 {
+			leaf.ID = tlog.LeafHash(fmt.Appendf(nil, "identity %d", n))
+		}
+		r.add(t, leaf.Value)
+		f.clock.Step(time.Second)
+		if _, _, err := s.Append(t.Context(), []tlog.Leaf{leaf, leaf}); err != nil { // the second is known
+			t.Fatal(err)
+		}
+		for _, name := range leaf.Keys[:4] {
+			want[name] = append(want[name], tlog.SearchKey{Name: name, Index: uint64(n), Hash: r.hashes[n]})
+		}
+	}
+	check := func() {
+		t.Helper()
+		for name, all := range want {
+			for _, newest := range []bool{false, true} {
+				for _, in := range []tlog.Span{{Begin: 0, End: size}, {Begin: 0, End: math.MaxUint64}, {Begin: 10, End: 71}, {Begin: 30, End: 31}, {Begin: 31, End: 31}, {Begin: size, End: size + 9}} {
+					for _, most := range []int{1, 7, 1000} {
+						some := slices.DeleteFunc(slices.Clone(all), func(k tlog.SearchKey) bool { return k.Index < in.Begin || k.Index >= in.End })
+						if newest {
+							slices.Reverse(some)
+						}
+						some = some[:min(len(some), most)]
+						got, err := s.Postings(t.Context(), name, in, newest, most)
+						if err != nil || !slices.Equal(got, some) {
+							t.Fatalf("%d postings of %q in %v, newest %v: %v, %v, want %v", most, name, in, newest, got, err, some)
+						}
+					}
+				}
+			}
+		}
+	}
+	check()
+	for prefix, names := range map[string][]string{
+		"third ": {"third 0", "third 1", "third 2"}, "third 1": {"third 1"}, "THIRD": nil, "Name:": {"Name: \xc3\xa4"}, "only 8": {"only 80", "only 81", "only 82", "only 83"}, "z": nil, "third 1 ": nil,
+	} {
+		if got, err := s.KeysWith(t.Context(), prefix, 4); err != nil || !slices.Equal(got, names) {
+			t.Fatalf("%q begins %v, %v, want %v", prefix, got, err, names)
+		}
+	}
+	indexes := []uint64{3, 0, size - 1, 3}
+	times, err := s.Times(t.Context(), indexes)
+	if err != nil || len(times) != len(indexes) {
+		t.Fatal(times, err)
+	}
+	for i, index := range indexes {
+		if e, err := s.Entries(t.Context(), index, index+1); err != nil || len(e) != 1 || !e[0].Time.Equal(times[i]) {
+			t.Fatalf("entry %d is of %v, want %v, %v", index, times[i], e, err)
+		}
+	}
+	if _, err := s.Times(t.Context(), []uint64{size}); err == nil {
+		t.Fatal("an entry that is not there has a time")
+	}
+
+	gone := slices.Concat(want["third 1"][3:9], want["all"][70:])
+	if missing, err := s.MissingSearchKeys(t.Context(), gone); err != nil || len(missing) > 0 {
+		t.Fatalf("%v are missing, %v", missing, err)
+	}
+	if err := s.RemoveSearchKeys(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+	others := []tlog.SearchKey{{Name: "none", Index: 1, Hash: r.hashes[1]}, {Name: "third 2", Index: 2, Hash: r.hashes[1]}, {Name: "third 2", Index: 1, Hash: r.hashes[2]}}
+	if missing, err := s.MissingSearchKeys(t.Context(), slices.Concat(others, gone, want["third 0"])); err != nil || !slices.Equal(missing, slices.Concat(others, gone)) {
+		t.Fatalf("%v are missing, %v, want %v", missing, err, gone)
+	}
+	if err := s.RemoveSearchKeys(t.Context(), others); err != nil { // which are not there
+		t.Fatal(err)
+	}
+	if got, err := s.Postings(t.Context(), "third 1", tlog.Span{End: size}, false, size); err != nil || len(got) != len(want["third 1"])-6 {
+		t.Fatalf("%d are left, %v", len(got), err)
+	}
+	for range 2 {
+		if err := s.ImportSearchKeys(t.Context(), gone); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	closeAll(t, s)
 }
 
 func testEntries(t *testing.T, open Open) {

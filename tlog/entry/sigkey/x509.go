@@ -14,7 +14,9 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -334,7 +336,55 @@ func (k *X509) Subjects() []string {
 	return names
 }
 
+// Claims are what the leaf certificate says of who signed, beside its names: the
+// extensions below 1.3.6.1.4.1.57264.1 by which entries are looked for. Nothing here
+// says that whoever has signed the certificate may say so.
+type Claims struct {
+	Issuers      []string // .1 and .8: of the identity token
+	Repositories []string // .5, owner/name, and .12, the URI of the source repository
+	Commits      []string // .3 and .13: of the source, as hexadecimal digits
+}
+
+// Claims returns those of the leaf certificate, each value once. A bare public key
+// has none, and what is not encoded as it should be is none.
+func (k *X509) Claims() Claims {
+	var c Claims
+	if len(k.chain) == 0 {
+		return c
+	}
+	for _, e := range k.chain[0].Extensions {
+		last := len(oidClaims)
+		if len(e.Id) != last+1 || !e.Id[:last].Equal(oidClaims) {
+			continue
+		}
+		var to *[]string
+		switch e.Id[last] {
+		case 1, 8:
+			to = &c.Issuers
+		case 5, 12:
+			to = &c.Repositories
+		case 3, 13:
+			to = &c.Commits
+		default:
+			continue
+		}
+		text := cryptobyte.String(e.Value)
+		if e.Id[last] >= 8 { // the older ones are bare bytes
+			var inner cryptobyte.String
+			if !text.ReadASN1(&inner, cbasn1.UTF8String) || !text.Empty() {
+				continue
+			}
+			text = inner
+		}
+		if s := string(text); s != "" && utf8.ValidString(s) && !slices.Contains(*to, s) {
+			*to = append(*to, s)
+		}
+	}
+	return c
+}
+
 var (
+	oidClaims   = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1}
 	oidSAN      = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidUserName = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 7}
 )
