@@ -193,7 +193,7 @@ func (k *pbes2) parseScrypt(kdf cryptobyte.String) error {
 }
 
 // decrypt returns the PrivateKeyInfo. A wrong passphrase is noticed by the padding
-// (RFC 8018, section 6.1.1), or where the result is parsed.
+// (RFC 8018, section 6.1.1) and by what is no DER.
 func (k *pbes2) decrypt(passphrase []byte) ([]byte, error) {
 	key, err := k.key(passphrase)
 	if err != nil {
@@ -209,7 +209,12 @@ func (k *pbes2) decrypt(passphrase []byte) ([]byte, error) {
 	if pad < 1 || pad > aes.BlockSize || !bytes.Equal(plain[len(plain)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) {
 		return nil, errPassphrase
 	}
-	return plain[:len(plain)-pad], nil
+	// With a wrong passphrase one padding in 256 is right by chance.
+	info := cryptobyte.String(plain[:len(plain)-pad])
+	if whole := info; !whole.SkipASN1(cbasn1.SEQUENCE) || !whole.Empty() {
+		return nil, errPassphrase
+	}
+	return info, nil
 }
 
 func (k *pbes2) key(passphrase []byte) ([]byte, error) {

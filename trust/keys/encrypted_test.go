@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,6 +96,18 @@ func TestEncryptedKeys(t *testing.T) {
 			_, err = Open(context.Background(), "file:"+file)
 			wantError(t, err, "?passphrase-file=", file)
 		})
+	}
+
+	// Of so many wrong passphrases some give a padding that is right.
+	block, _ := pem.Decode(openssl(t, clear, "-v2", "aes-256-cbc", "-iter", "1"))
+	encryptedKey, err := parsePBES2(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 5000 {
+		if _, err := encryptedKey.decrypt(fmt.Appendf(nil, "wrong %d", n)); err != errPassphrase {
+			t.Fatalf("wrong passphrase %d: %v", n, err)
+		}
 	}
 
 	write(t, file, openssl(t, clear), 0o600)
