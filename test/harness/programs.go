@@ -61,7 +61,8 @@ func (p *Programs) Trillian(dsn string) (rpc, tree string) {
 }
 
 // Rekor starts a rekor-server over Trillian, waits until it serves and returns its
-// address. Its search index is in the same database, which saves it a Redis.
+// address. Its search index is in the same database, which saves it a Redis, and its
+// attestations are in files.
 func (p *Programs) Rekor(dsn string) (addr string) {
 	p.t.Helper()
 	rpc, tree := p.Trillian(dsn)
@@ -76,7 +77,8 @@ func (p *Programs) Rekor(dsn string) (addr string) {
 	}
 	p.Start("rekor-server", "serve", "--rekor_server.address=127.0.0.1", "--port="+own, "--rekor_server.signer=memory", "--log_type=prod",
 		"--trillian_log_server.address="+host, "--trillian_log_server.port="+port, "--trillian_log_server.tlog_id="+tree,
-		"--search_index.storage_provider=mysql", "--search_index.mysql.dsn="+dsn)
+		"--search_index.storage_provider=mysql", "--search_index.mysql.dsn="+dsn,
+		"--enable_attestation_storage", "--attestation_storage_bucket=file://"+p.t.TempDir())
 	AwaitPort(p.t, addr)
 	return addr
 }
