@@ -23,6 +23,10 @@ const (
 	// maxPKCS7Certificates bounds the certificates among which the signer's is
 	// looked for.
 	maxPKCS7Certificates = 32
+
+	// maxPKCS7Certificate bounds one that is parsed, in bytes: crypto/x509 takes some
+	// 35 times the bytes of a name that has thousands of parts.
+	maxPKCS7Certificate = 16 << 10
 )
 
 var (
@@ -260,6 +264,9 @@ func (p *PKCS7) First() (*X509, error) {
 func (p *PKCS7) Signer() (*X509, error) { return p.signer.certificate(p.certs) }
 
 func certificateKey(der []byte) (*X509, error) {
+	if len(der) > maxPKCS7Certificate {
+		return nil, fmt.Errorf("PKCS7: the signer's certificate has %d bytes, at most %d are accepted", len(der), maxPKCS7Certificate)
+	}
 	return ParseX509(pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: der}))
 }
 

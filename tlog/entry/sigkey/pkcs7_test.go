@@ -334,9 +334,7 @@ func FuzzPKCS7(f *testing.F) {
 		if q.Verify([]byte("this was never signed")) == nil {
 			t.Fatal("verifies what was not signed")
 		}
-		// The signer's certificate is parsed, in which a name of small parts takes
-		// some 35 times its bytes. All of it has MaxSignatureSize at most.
-		fuzz.Budget(t, 4*len(in), func() { _ = p.Verify(nil) })
+		fuzz.Budget(t, len(in), func() { _ = p.Verify(nil) })
 		if p.Verify(nil) == nil && !bytes.Equal(p.Content(), content) {
 			t.Fatalf("verifies %q", p.Content())
 		}
