@@ -184,6 +184,9 @@ func databaseMutants() []mutant {
 		{"storage/mysql/commit-ignored", "what COMMIT answers is ignored", []edit{
 			{conn, "	_, err := t.conn.ExecContext(context.Background(), how, nil)\n	return err\n", "	_, _ = t.conn.ExecContext(context.Background(), how, nil)\n	return nil\n"},
 		}, one("TestLostCommit")},
+		{"storage/mysql/cluster-packets", "a node of a cluster gets several statements in one packet, and may take back the first alone", []edit{
+			{conn, "	if c.cluster {\n", "	if false && c.cluster {\n"},
+		}, []tests{{pkg: "./test/faults", run: "TestGaleraConflicts"}}},
 		{"storage/mysql/lease-not-kept", "the lease of the TUF repository ends while it is needed", []edit{
 			{lease, "		ok, err := l.take(until)\n", "		ok, err := true, error(nil)\n		_ = until\n"},
 		}, one("TestTUF")},

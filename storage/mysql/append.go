@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"database/sql/driver"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -305,17 +304,6 @@ func (s *Store) attest(r *request, attestations []tlog.Attestation) {
 		values = append(values, s.tree.TreeId, a.Hash[:], a.Bytes)
 	}
 	r.insert("sigstack_attestation (tree_id, hash, bytes)", "(?,?,?)", " ON DUPLICATE KEY UPDATE hash = VALUES(hash)", values)
-}
-
-// insert adds the statement that inserts rows of values into columns of a table.
-func (r *request) insert(into, row, end string, values []any) {
-	if r.text != "" {
-		r.text += ";"
-	}
-	r.text += "INSERT INTO " + into + " VALUES " + row + strings.Repeat(","+row, len(values)/strings.Count(row, "?")-1) + end
-	for _, v := range values {
-		r.args = append(r.args, driver.NamedValue{Ordinal: len(r.args) + 1, Value: v})
-	}
 }
 
 // enqueue queues leaves, and leaves it to others to integrate them.

@@ -1,10 +1,8 @@
 package mysql
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -66,9 +64,10 @@ func (a *Audit) commit(batch []*audit.Row) error {
 }
 
 // place writes the rows that are to be written, in one transaction. It takes four
-// round trips.
+// round trips. The transaction begins with a lock on the head: no other replica
+// writes rows until its end.
 func (a *Audit) place(ctx context.Context, batch []*audit.Row, unknown bool) error {
-	tx, err := a.db.write.BeginTx(ctx, nil)
+	tx, err := a.db.write.BeginTx(opening(ctx, []request{{{text: "SELECT seq FROM sigstack_audit_head FOR UPDATE"}}}), nil)
 	if err != nil {
 		return err
 	}
@@ -94,8 +93,7 @@ func (a *Audit) place(ctx context.Context, batch []*audit.Row, unknown bool) err
 	return nil
 }
 
-// ledger locks the head, so that no replica writes rows until the end of the
-// transaction, and reads what decides about a batch.
+// ledger reads what decides about a batch, by one statement.
 func (a *Audit) ledger(ctx context.Context, tx *sql.Tx, batch []*audit.Row, unknown bool) (*audit.Ledger, error) {
 	record := "''" // of use only where it is compared
 	if unknown {
@@ -108,51 +106,47 @@ func (a *Audit) ledger(ctx context.Context, tx *sql.Tx, batch []*audit.Row, unkn
 			tokens = append(tokens, c.Token[:])
 		}
 	}
-	found, err := tx.QueryContext(ctx, "SELECT seq, hash FROM sigstack_audit_head FOR UPDATE;"+
-		"SELECT serial, kind, time, "+record+" FROM sigstack_audit_row WHERE serial IN ("+questions(len(serials))+") ORDER BY seq;"+
-		"SELECT hash, spki FROM sigstack_token WHERE hash IN ("+questions(len(tokens))+")", append(serials, tokens...)...)
+	found, err := tx.QueryContext(ctx, "SELECT 'head', seq, 0, hash, '', '' FROM sigstack_audit_head"+
+		" UNION ALL SELECT 'row', seq, time, serial, kind, "+record+" FROM sigstack_audit_row WHERE serial IN ("+questions(len(serials))+")"+
+		" UNION ALL SELECT 'token', 0, 0, hash, spki, '' FROM sigstack_token WHERE hash IN ("+questions(len(tokens))+") ORDER BY seq", append(serials, tokens...)...)
 	if err != nil {
 		return nil, err
 	}
 	defer found.Close()
 	l := &audit.Ledger{Rows: map[string][]*audit.Row{}, Claims: map[[32]byte][32]byte{}, Unknown: unknown}
 	heads := 0
-	for ; found.Next(); heads++ {
-		var hash []byte
-		if err := found.Scan(&l.Seq, &hash); err != nil {
-			return nil, err
-		}
-		if l.Head, err = auditHash(hash); err != nil {
-			return nil, err
-		}
-	}
-	if heads != 1 || !found.NextResultSet() {
-		return nil, cmp.Or(found.Err(), fmt.Errorf("it has %d heads", heads))
-	}
 	for found.Next() {
-		row := &audit.Row{}
-		var nanos int64
-		if err := found.Scan(&row.Serial, &row.Kind, &nanos, &row.Record); err != nil {
+		var what string
+		var seq, nanos int64
+		var first, second, third []byte
+		if err := found.Scan(&what, &seq, &nanos, &first, &second, &third); err != nil {
 			return nil, err
 		}
-		row.At = time.Unix(0, nanos)
-		l.Rows[row.Serial] = append(l.Rows[row.Serial], row)
-	}
-	if !found.NextResultSet() {
-		return nil, cmp.Or(found.Err(), errors.New("the server did not say which tokens were used"))
-	}
-	for found.Next() {
-		var token, key []byte
-		if err := found.Scan(&token, &key); err != nil {
-			return nil, err
+		switch what {
+		case "head":
+			heads++
+			l.Seq = seq
+			if l.Head, err = auditHash(first); err != nil {
+				return nil, err
+			}
+		case "row":
+			row := &audit.Row{Serial: string(first), Kind: audit.Kind(second), At: time.Unix(0, nanos), Record: third}
+			l.Rows[row.Serial] = append(l.Rows[row.Serial], row)
+		case "token":
+			c, err := claimOf(first, second)
+			if err != nil {
+				return nil, err
+			}
+			l.Claims[c.Token] = c.Key
 		}
-		c, err := claimOf(token, key)
-		if err != nil {
-			return nil, err
-		}
-		l.Claims[c.Token] = c.Key
 	}
-	return l, found.Err()
+	if err := found.Err(); err != nil {
+		return nil, err
+	}
+	if heads != 1 {
+		return nil, fmt.Errorf("it has %d heads", heads)
+	}
+	return l, nil
 }
 
 // questions is a list of n question marks.
@@ -174,25 +168,24 @@ func claimOf(token, key []byte) (c audit.Claim, err error) {
 }
 
 // writeAudit writes rows behind seq, the head and claims, and forgets claims that
-// have expired: statements that go to the server together.
+// have expired.
 func writeAudit(ctx context.Context, tx *sql.Tx, seq int64, placed []*audit.Row, claims []*audit.Claim) error {
-	last := placed[len(placed)-1]
-	text := "INSERT INTO sigstack_audit_row (seq, time, kind, serial, record, hash) VALUES (?,?,?,?,?,?)" + strings.Repeat(",(?,?,?,?,?,?)", len(placed)-1) +
-		";UPDATE sigstack_audit_head SET seq = ?, hash = ?"
-	var args []any
+	var r request
+	var rows []any
 	for i, row := range placed {
-		args = append(args, seq+1+int64(i), row.At.UnixNano(), []byte(row.Kind), []byte(row.Serial), row.Record, row.Hash[:])
+		rows = append(rows, seq+1+int64(i), row.At.UnixNano(), []byte(row.Kind), []byte(row.Serial), row.Record, row.Hash[:])
 	}
-	args = append(args, seq+int64(len(placed)), last.Hash[:])
+	r.insert("sigstack_audit_row (seq, time, kind, serial, record, hash)", "(?,?,?,?,?,?)", "", rows)
+	last := placed[len(placed)-1]
 	if len(claims) > 0 {
-		text += ";INSERT INTO sigstack_token (hash, spki, expiry) VALUES (?,?,?)" + strings.Repeat(",(?,?,?)", len(claims)-1) +
-			";DELETE FROM sigstack_token WHERE expiry < ? ORDER BY expiry LIMIT ?"
+		var values []any
 		for _, c := range claims {
-			args = append(args, c.Token[:], c.Key[:], c.Expiry)
+			values = append(values, c.Token[:], c.Key[:], c.Expiry)
 		}
-		args = append(args, audit.Expired(last.At), audit.MaxForget)
+		r.insert("sigstack_token (hash, spki, expiry)", "(?,?,?)", "", values)
+		r.add("DELETE FROM sigstack_token WHERE expiry < ? ORDER BY expiry LIMIT ?", audit.Expired(last.At), int64(audit.MaxForget))
 	}
-	_, err := tx.ExecContext(ctx, text, args...)
+	_, err := tx.ExecContext(preceded(ctx, []request{r}), "UPDATE sigstack_audit_head SET seq = ?, hash = ?", seq+int64(len(placed)), last.Hash[:])
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -110,21 +111,22 @@ func (c *connector) connect(ctx context.Context) (driver.Conn, error) {
 			return nil, fmt.Errorf("setting up a connection: %w", err)
 		}
 	}
-	if err := synchronize(ctx, full); err != nil {
+	cluster, err := synchronize(ctx, full)
+	if err != nil {
 		inner.Close()
 		return nil, fmt.Errorf("setting up a connection: %w", err)
 	}
-	return &conn{full, c.reach, l, c.reach.now()}, nil
+	return &conn{full, c.reach, l, cluster, c.reach.now()}, nil
 }
 
-// synchronize has a node of a Galera cluster answer no statement before it has
-// applied what any node had committed until then. Without that a node may be
-// behind another one, which for whoever comes from that one is a log that has
-// lost entries.
-func synchronize(ctx context.Context, c fullConn) error {
+// synchronize says whether a server is a node of a Galera cluster, and has such a
+// node answer no statement before it has applied what any node had committed until
+// then. Without that a node may be behind another one, which for whoever comes from
+// that one is a log that has lost entries.
+func synchronize(ctx context.Context, c fullConn) (cluster bool, err error) {
 	rows, err := c.QueryContext(ctx, "SHOW VARIABLES LIKE 'wsrep_on'", nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	cells := make([]driver.Value, 2)
 	err = rows.Next(cells)
@@ -132,16 +134,16 @@ func synchronize(ctx context.Context, c fullConn) error {
 		err = closed
 	}
 	if errors.Is(err, io.EOF) { // not built for a cluster
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if on, _ := cells[1].([]byte); string(on) != "ON" {
-		return nil
+		return false, nil
 	}
 	_, err = c.ExecContext(ctx, "SET SESSION wsrep_sync_wait = 7", nil) // reads, changes, inserts
-	return err
+	return true, err
 }
 
 // fullConn is what a connection of the driver can do.
@@ -163,9 +165,10 @@ type fullConn interface {
 // a connection is new.
 type conn struct {
 	fullConn
-	reach  *reach
-	line   *line
-	rested int64 // when it went idle, by the clock of reach
+	reach   *reach
+	line    *line
+	cluster bool  // the server is a node of one
+	rested  int64 // when it went idle, by the clock of reach
 }
 
 // IsValid is asked when a connection goes idle.
@@ -183,10 +186,61 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	return c.fullConn.ResetSession(ctx)
 }
 
-// A request is statements that go to the server together.
-type request struct {
+// A request is statements that go to the server together, in one packet.
+//
+// A node of a Galera cluster gets each by itself. Where another node was faster
+// while it works on a packet, it takes back what the first statements did, and does
+// what is left, and all that comes before COMMIT, without a transaction.
+type request []statement
+
+type statement struct {
 	text string
 	args []driver.NamedValue
+}
+
+// add adds a statement.
+func (r *request) add(text string, values ...any) {
+	s := statement{text: text}
+	for i, v := range values {
+		s.args = append(s.args, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	*r = append(*r, s)
+}
+
+// insert adds the statement that inserts rows of values into columns of a table.
+func (r *request) insert(into, row, end string, values []any) {
+	r.add("INSERT INTO "+into+" VALUES "+row+strings.Repeat(","+row, len(values)/strings.Count(row, "?")-1)+end, values...)
+}
+
+// packets returns what is sent for a request.
+func (c *conn) packets(r request) []statement {
+	if c.cluster {
+		return r
+	}
+	var all statement
+	for i, s := range r {
+		if i > 0 {
+			all.text += ";"
+		}
+		all.text += s.text
+		all.args = append(all.args, s.args...)
+	}
+	return []statement{all}
+}
+
+// send sends a packet, and reads no rows.
+func (c *conn) send(ctx context.Context, s statement) (driver.Result, error) {
+	result, err := c.fullConn.ExecContext(ctx, s.text, s.args)
+	return result, c.note(err)
+}
+
+// must is send, where the server is to take the packet.
+func (c *conn) must(ctx context.Context, s statement) error {
+	_, err := c.send(ctx, s)
+	if err == driver.ErrSkip {
+		err = errTooLong
+	}
+	return err
 }
 
 type openingKey struct{}
@@ -198,12 +252,44 @@ func opening(ctx context.Context, requests []request) context.Context {
 	return context.WithValue(ctx, openingKey{}, requests)
 }
 
+// transact makes a transaction of requests.
+func (d *DB) transact(ctx context.Context, requests []request) error {
+	tx, err := d.write.BeginTx(opening(ctx, requests), nil)
+	if err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
 type precededKey struct{}
 
-// preceded returns a context with which a query goes to the server behind requests,
-// at least one, whose rows it may see. The last of them goes along with it.
+// preceded returns a context with which a statement goes to the server behind
+// requests, at least one, whose rows it may see. The last of them goes along with it.
 func preceded(ctx context.Context, requests []request) context.Context {
 	return context.WithValue(ctx, precededKey{}, requests)
+}
+
+// precede sends what is to come before a statement, and returns the last packet,
+// which has the statement at its end.
+func (c *conn) precede(ctx context.Context, s statement) (statement, error) {
+	requests, ok := ctx.Value(precededKey{}).([]request)
+	if !ok {
+		return s, nil
+	}
+	var packets []statement
+	for i, r := range requests {
+		if i == len(requests)-1 {
+			r = append(slices.Clip(r), s)
+		}
+		packets = append(packets, c.packets(r)...)
+	}
+	last := len(packets) - 1
+	for _, p := range packets[:last] {
+		if err := c.must(ctx, p); err != nil {
+			return s, err
+		}
+	}
+	return packets[last], nil
 }
 
 // BeginTx begins a transaction.
@@ -214,41 +300,35 @@ func (c *conn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx
 		tx, err := c.fullConn.BeginTx(ctx, options)
 		return tx, c.note(err)
 	}
-	prefix := "START TRANSACTION;"
+	requests = slices.Clone(requests)
+	requests[0] = append(request{{text: "START TRANSACTION"}}, requests[0]...)
 	for _, r := range requests {
-		if _, err := c.ExecContext(ctx, prefix+r.text, r.args); err != nil {
-			if err == driver.ErrSkip {
-				err = errTooLong
+		for _, p := range c.packets(r) {
+			if err := c.must(ctx, p); err != nil {
+				if (&transaction{c}).Rollback() != nil {
+					c.fullConn.Close()
+				}
+				return nil, err
 			}
-			if (&transaction{c}).Rollback() != nil {
-				c.fullConn.Close()
-			}
-			return nil, err
 		}
-		prefix = ""
 	}
 	return &transaction{c}, nil
 }
 
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	result, err := c.fullConn.ExecContext(ctx, query, args)
-	return result, c.note(err)
+	s, err := c.precede(ctx, statement{query, args})
+	if err != nil {
+		return nil, err
+	}
+	return c.send(ctx, s)
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if requests, ok := ctx.Value(precededKey{}).([]request); ok {
-		last := len(requests) - 1
-		for _, r := range requests[:last] {
-			if _, err := c.ExecContext(ctx, r.text, r.args); err != nil {
-				if err == driver.ErrSkip {
-					err = errTooLong
-				}
-				return nil, err
-			}
-		}
-		query, args = requests[last].text+";"+query, slices.Concat(requests[last].args, args)
+	s, err := c.precede(ctx, statement{query, args})
+	if err != nil {
+		return nil, err
 	}
-	rows, err := c.fullConn.QueryContext(ctx, query, args)
+	rows, err := c.fullConn.QueryContext(ctx, s.text, s.args)
 	return rows, c.note(err)
 }
 

@@ -316,11 +316,7 @@ func (s *Store) ImportAttestations(ctx context.Context, attestations []tlog.Atte
 	}
 	var r request
 	s.attest(&r, attestations)
-	args := make([]any, len(r.args))
-	for i, arg := range r.args {
-		args[i] = arg.Value
-	}
-	if _, err := s.db.write.ExecContext(ctx, r.text, args...); err != nil {
+	if err := s.db.transact(ctx, []request{r}); err != nil {
 		return fmt.Errorf("inserting attestations: %w", err)
 	}
 	return nil

@@ -18,20 +18,26 @@ const frozenState = "FROZEN"
 // errQueued: leaves are in the queue, which belong into the tree.
 var errQueued = errors.New("leaves are in the queue")
 
-// Freeze ends the log. What is queued is integrated: its search keys are there. A batch that somebody else appends at the same time comes
-// before the last head or fails: two heads of a tree never share a revision.
+// Freeze ends the log. What is queued is integrated: its search keys are there. A
+// batch that somebody else appends at the same time comes before the last head or
+// fails: two heads of a tree never share a revision.
 func (s *Store) Freeze(ctx context.Context) error {
 	s.tip = nil
 	for conflicts := 1; ; conflicts++ {
-		err := s.freeze(ctx)
-		if errors.Is(err, errQueued) {
-			err = s.empty(ctx)
-		} else if err == nil {
+		trying, tried := newAttempt(ctx)
+		err := s.freeze(trying)
+		if err == nil {
 			// What cannot be placed now is found all the same, and placed later.
 			_ = s.db.place(ctx, s.tree.TreeId)
 			return nil
 		}
-		if err != nil && !isConflict(err) && !errors.Is(err, errConflict) || conflicts == maxConflicts {
+		if errors.Is(err, errQueued) {
+			if failed := s.empty(trying); failed != nil {
+				err = failed
+			}
+		}
+		again := errors.Is(err, errQueued) || isConflict(err) || tried.conflict.Load() || errors.Is(err, errConflict)
+		if !again || conflicts == maxConflicts {
 			return err
 		}
 	}

@@ -58,7 +58,7 @@ func keyRows(first request, keys []tlog.SearchKey, into, row string, values func
 	requests := []request{first}
 	for n, some := range slices.Collect(slices.Chunk(keys, maxKeyRows)) {
 		if n > 0 {
-			requests = append(requests, request{})
+			requests = append(requests, nil)
 		}
 		all := make([]any, 0, 4*len(some))
 		for _, k := range some {
@@ -102,7 +102,7 @@ func (d *DB) placePage(ctx context.Context, tree int64) (int, error) {
 	if err != nil || len(keys) == 0 {
 		return 0, err
 	}
-	requests := placedKeys(request{}, tree, keys)
+	requests := placedKeys(nil, tree, keys)
 	tx, err := d.write.BeginTx(opening(ctx, requests), nil)
 	if err != nil {
 		return 0, err
@@ -307,20 +307,14 @@ func (s *Store) searchKeys(ctx context.Context, after tlog.SearchKey, most int) 
 	return scanKeys(rows)
 }
 
-// ImportSearchKeys adds search keys, by one statement for each thousand. One that is
-// there already stays.
+// ImportSearchKeys adds search keys, in one transaction, by one statement for each
+// thousand. One that is there already stays.
 func (s *Store) ImportSearchKeys(ctx context.Context, keys []tlog.SearchKey) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	for _, r := range placedKeys(request{}, s.tree.TreeId, slices.Clone(keys)) {
-		args := make([]any, len(r.args))
-		for i, a := range r.args {
-			args[i] = a.Value
-		}
-		if _, err := s.db.write.ExecContext(ctx, r.text, args...); err != nil {
-			return fmt.Errorf("inserting search keys: %w", err)
-		}
+	if err := s.db.transact(ctx, placedKeys(nil, s.tree.TreeId, slices.Clone(keys))); err != nil {
+		return fmt.Errorf("inserting search keys: %w", err)
 	}
 	return nil
 }

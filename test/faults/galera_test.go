@@ -10,22 +10,23 @@ import (
 	"github.com/sigstack/sigstack/test/harness"
 )
 
-// TestGalera has two replicas, each over another node of a Galera cluster, take
-// requests while the nodes are killed in turn: the replica that used one goes on
-// with the next. What was acknowledged through one node is there at the others.
-func TestGalera(t *testing.T) {
-	t.Parallel()
-	cluster := harness.StartGalera(t)
+// overNodes starts two replicas, each over another node of a cluster.
+func overNodes(t *testing.T, cluster *harness.Galera) ([]*harness.Server, []*harness.Proxy) {
+	t.Helper()
 	nodes := cluster.Nodes
-	database := cluster.Nodes[0].NewDatabase(t)
+	database := nodes[0].NewDatabase(t)
 	proxies := []*harness.Proxy{harness.NewProxy(t, nodes[0].Addr), harness.NewProxy(t, nodes[1].Addr)}
 	first := harness.NewServer(t, harness.Options{DSN: harness.Through(t, database, proxies[0]), Leaks: harness.NewLeaks()})
 	first.Restart()
 	second := first.Replica(t)
 	second.SetDSN(harness.Through(t, database, proxies[1]))
 	second.Restart()
-	servers := []*harness.Server{first, second}
+	return []*harness.Server{first, second}, proxies
+}
 
+// loadsOf makes a load and a recorder for each server, which one ledger has.
+func loadsOf(t *testing.T, servers []*harness.Server) (*harness.Ledger, []*harness.Recorder, []*harness.Load) {
+	t.Helper()
 	dir := t.TempDir()
 	ledger := harness.NewLedger(t, filepath.Join(dir, "ledger"))
 	var recorders []*harness.Recorder
@@ -36,6 +37,41 @@ func TestGalera(t *testing.T) {
 		l := harness.NewLoad(t, s, ledger, r, uint64(i+1))
 		recorders, loads = append(recorders, r), append(loads, l)
 	}
+	return ledger, recorders, loads
+}
+
+// TestGaleraConflicts has two replicas over two nodes get in each other's way all
+// the time: with certificates, which share the head of the audit log, and with
+// entries, which share that of the tree.
+func TestGaleraConflicts(t *testing.T) {
+	t.Parallel()
+	cluster := harness.StartGalera(t)
+	servers, _ := overNodes(t, cluster)
+	ledger, recorders, loads := loadsOf(t, servers)
+	granted := counter(ledger)
+	for _, l := range loads {
+		l.Mix = harness.Mix{Certificates: 70}
+		l.Start(8)
+	}
+	poll(t, 2*time.Minute, "writes are granted by two nodes", func() bool { return granted() >= 1500 })
+	for i := range loads {
+		loads[i].Stop()
+		recorders[i].Stop()
+	}
+	verifyReplicas(t, servers, recorders, ledger, http.StatusServiceUnavailable)
+	t.Logf("%d requests, %d of them writes that were granted", ledger.Len(), granted())
+}
+
+// TestGalera has two replicas, each over another node of a Galera cluster, take
+// requests while the nodes are killed in turn: the replica that used one goes on
+// with the next. What was acknowledged through one node is there at the others.
+func TestGalera(t *testing.T) {
+	t.Parallel()
+	cluster := harness.StartGalera(t)
+	nodes := cluster.Nodes
+	servers, proxies := overNodes(t, cluster)
+	first, second := servers[0], servers[1]
+	ledger, recorders, loads := loadsOf(t, servers)
 
 	// A node that is behind does not say that what it lacks is not there.
 	release := cluster.Hold(t, 1)
