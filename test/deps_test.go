@@ -66,6 +66,7 @@ var imports = []struct {
 	{"tlog/entry/sigkey", nil},
 	{"tlog/rekor", []string{"tlog", "tlog/checkpoint", "tlog/entry", "tlog/tile"}},
 	{"tlog/ct", []string{"tlog", "tlog/checkpoint", "tlog/tile"}},
+	{"tlog/migrate", []string{"tlog", "tlog/checkpoint", "tlog/entry", "tlog/rekor"}},
 	{"tlog/events", []string{"tlog/entry", "tlog/rekor"}},
 	{"tlog/witness", []string{"tlog/checkpoint"}},
 	// The checker shares nothing with the writer but the wire formats: it never

@@ -76,6 +76,10 @@ var parsers = []struct {
 	{"the list of the transparency log's keys", "cmd/sigstack", "FuzzShards", "parseShards"},
 	{"the trust root that fsck is given", "cmd/sigstack", "FuzzTrustedRoot", ""},
 
+	{"what another server says of its log", "tlog/migrate", "FuzzLog", "parseLog"},
+	{"entries of another server", "tlog/migrate", "FuzzEntries", "parseEntries parseEntry"},
+	{"the key of another server", "tlog/migrate", "FuzzKey", "parseKey"},
+
 	{"the second memory", "tlog", "FuzzMemory", "openMemory"},
 
 	{"signed notes", "tlog/checkpoint", "FuzzOpen", "Open parseSignature"},

@@ -3,6 +3,8 @@ package tlog
 import (
 	"context"
 	"fmt"
+
+	"github.com/sigstack/sigstack/tlog/checkpoint"
 )
 
 // A Held log is one that nobody serves from its directory, and nobody can while
@@ -50,3 +52,34 @@ func (h *Held) Remember() error {
 
 // Close gives the log free.
 func (h *Held) Close() error { return h.log.memory.close() }
+
+// A Reserved log is one whose store does not have its tree yet.
+type Reserved struct {
+	memory *memory
+	signer *checkpoint.Signer
+}
+
+// Reserve opens the second memory of a log. Nobody else can open it until Close.
+func Reserve(memory string, signer *checkpoint.Signer) (*Reserved, error) {
+	m, _, _, err := openMemory(memory, signer.Verifier)
+	if err != nil {
+		return nil, err
+	}
+	return &Reserved{m, signer}, nil
+}
+
+// Remember signs the tree that the store has got, and makes that durable in the second
+// memory: a Log may be opened on it.
+func (r *Reserved) Remember(size uint64, root Hash) error {
+	note, err := r.signer.Sign(size, root)
+	if err != nil {
+		return err
+	}
+	if err := r.memory.write(note); err != nil {
+		return fmt.Errorf("writing the second memory: %w", err)
+	}
+	return nil
+}
+
+// Close gives the log free.
+func (r *Reserved) Close() error { return r.memory.close() }

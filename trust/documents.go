@@ -40,11 +40,11 @@ const (
 // A future Rekor v2 log belongs before it, timestamp authorities into
 // TimestampAuthorities by the same mergeAuthorities.
 func nextTrustedRoot(prev *trustroot.TrustedRoot, m Material, now time.Time) (*trustroot.TrustedRoot, error) {
-	tlogs, err := mergeLogs(prev.GetTlogs(), m.RekorV1, now)
+	tlogs, err := mergeLogs(prev.GetTlogs(), m.RekorV1, m.RetiredRekorV1, now)
 	if err != nil {
 		return nil, err
 	}
-	ctlogs, err := mergeLogs(prev.GetCtlogs(), m.CTLogs, now)
+	ctlogs, err := mergeLogs(prev.GetCtlogs(), m.CTLogs, nil, now)
 	if err != nil {
 		return nil, err
 	}
@@ -58,35 +58,46 @@ func nextTrustedRoot(prev *trustroot.TrustedRoot, m Material, now time.Time) (*t
 
 // mergeLogs keeps the start of a log that is known by its key, and ends those
 // of prev that are not in logs. A log that comes back after its end is valid
-// without an end again, from its first start.
-func mergeLogs(prev []*trustroot.TransparencyLogInstance, logs []Log, now time.Time) ([]*trustroot.TransparencyLogInstance, error) {
+// without an end again, from its first start. A retired one that is not in prev is
+// valid for the time of its entries.
+func mergeLogs(prev []*trustroot.TransparencyLogInstance, logs []Log, retired []RetiredLog, now time.Time) ([]*trustroot.TransparencyLogInstance, error) {
 	known := map[string]*trustroot.TransparencyLogInstance{}
 	for _, p := range prev {
 		known[string(p.GetLogId().GetKeyId())] = p
 	}
 	var inUse []*trustroot.TransparencyLogInstance
 	for _, l := range logs {
-		id, spki, err := l.keyID()
+		id, err := l.id()
 		if err != nil {
 			return nil, err
 		}
 		start := timestamppb.New(now)
-		if p := known[string(id[:])]; p != nil {
+		if p := known[id]; p != nil {
 			start = p.GetPublicKey().GetValidFor().GetStart()
-			delete(known, string(id[:]))
+			delete(known, id)
 		}
-		inUse = append(inUse, &trustroot.TransparencyLogInstance{
-			BaseUrl:       l.URL,
-			HashAlgorithm: common.HashAlgorithm_SHA2_256,
-			PublicKey: &common.PublicKey{
-				RawBytes:   spki,
-				KeyDetails: common.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256,
-				ValidFor:   &common.TimeRange{Start: start},
-			},
-			LogId: &common.LogId{KeyId: id[:]},
-		})
+		added, err := l.instance(start)
+		if err != nil {
+			return nil, err
+		}
+		inUse = append(inUse, added)
 	}
 	var out []*trustroot.TransparencyLogInstance
+	for _, l := range retired {
+		id, err := l.id()
+		if err != nil {
+			return nil, err
+		}
+		if known[id] != nil {
+			continue
+		}
+		ended, err := l.instance(timestamppb.New(l.First.Truncate(time.Second))) // clients know whole ones
+		if err != nil {
+			return nil, err
+		}
+		retire(ended.PublicKey.ValidFor, l.Last.Add(logGrace))
+		out = append(out, ended)
+	}
 	for _, p := range prev {
 		if known[string(p.GetLogId().GetKeyId())] != nil {
 			p = proto.Clone(p).(*trustroot.TransparencyLogInstance)
@@ -95,6 +106,30 @@ func mergeLogs(prev []*trustroot.TransparencyLogInstance, logs []Log, now time.T
 		}
 	}
 	return append(out, inUse...), nil
+}
+
+// id is the identity of a log as a key of a map.
+func (l Log) id() (string, error) {
+	id, _, err := l.keyID()
+	return string(id[:]), err
+}
+
+// instance is a log without an end.
+func (l Log) instance(start *timestamppb.Timestamp) (*trustroot.TransparencyLogInstance, error) {
+	id, spki, err := l.keyID()
+	if err != nil {
+		return nil, err
+	}
+	return &trustroot.TransparencyLogInstance{
+		BaseUrl:       l.URL,
+		HashAlgorithm: common.HashAlgorithm_SHA2_256,
+		PublicKey: &common.PublicKey{
+			RawBytes:   spki,
+			KeyDetails: common.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256,
+			ValidFor:   &common.TimeRange{Start: start},
+		},
+		LogId: &common.LogId{KeyId: id[:]},
+	}, nil
 }
 
 // mergeAuthorities does for certificate authorities what mergeLogs does for

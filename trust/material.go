@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Material is everything that the server signs with now, and where each
@@ -33,6 +34,9 @@ type Material struct {
 	CTLogs []Log
 	// RekorV1 are the transparency logs with the Rekor v1 API.
 	RekorV1 []Log
+	// RetiredRekorV1 are logs that take no more entries, and that another
+	// deployment has written. They need not be published yet.
+	RetiredRekorV1 []RetiredLog
 	// OIDC are the URLs of the issuers that a client may get its token from,
 	// exactly as the issuer spells itself.
 	OIDC []string
@@ -48,6 +52,12 @@ type Authority struct {
 type Log struct {
 	URL string           // no trailing slash
 	Key crypto.PublicKey // ECDSA P-256, see keyID
+}
+
+// RetiredLog is a log that has ended, with the times of its first and its last entry.
+type RetiredLog struct {
+	Log
+	First, Last time.Time
 }
 
 // keyID returns the identity of a log: SHA-256 of the DER SubjectPublicKeyInfo
@@ -110,10 +120,17 @@ func (m Material) validate() error {
 		chains[id] = true
 		seen[sha256.Sum256(a.Chain[0].RawSubjectPublicKeyInfo)] = "certificate authority " + a.URL
 	}
+	var retired []Log
+	for _, l := range m.RetiredRekorV1 {
+		if l.Last.Before(l.First) {
+			return fmt.Errorf("retired Rekor log %s: its last entry, of %v, is before its first, of %v", l.URL, l.Last, l.First)
+		}
+		retired = append(retired, l.Log)
+	}
 	for _, list := range []struct {
 		kind string
 		logs []Log
-	}{{"CT log", m.CTLogs}, {"Rekor log", m.RekorV1}} {
+	}{{"CT log", m.CTLogs}, {"Rekor log", m.RekorV1}, {"retired Rekor log", retired}} {
 		for _, l := range list.logs {
 			if err := checkURL(l.URL, false); err != nil {
 				return fmt.Errorf("%s: %w", list.kind, err)

@@ -417,6 +417,41 @@ func TestSameMaterialSameBytes(t *testing.T) {
 	}
 }
 
+// A log that another deployment has written is published with the times of its
+// entries, in whole seconds, and stays when it is named no more.
+func TestRetiredLog(t *testing.T) {
+	c := newClock()
+	r := mustOpen(t, t.TempDir(), newRoleKeys(t), c)
+	m := newMaterial(t, c)
+	key := newKey(t, elliptic.P256()).Public()
+	first, last := c.t.Add(-100*day+700*time.Millisecond), c.t.Add(-10*day)
+	m.RetiredRekorV1 = []RetiredLog{{Log: Log{URL: "https://sigstack.example.com", Key: key}, First: first, Last: last}}
+	for range 3 {
+		mustPublish(t, r, m)
+		logs := r.current.Load().trusted.Tlogs
+		if len(logs) != 2 {
+			t.Fatalf("%d logs, want 2", len(logs))
+		}
+		valid := logs[0].PublicKey.ValidFor
+		if !valid.Start.AsTime().Equal(first.Truncate(time.Second)) || !valid.End.AsTime().Equal(last.Add(time.Second)) {
+			t.Errorf("the log is valid %v", valid)
+		}
+		if r.Contains(key) || !r.Contains(m.RekorV1[0].Key) {
+			t.Error("the log that has ended is one in use, or the other is not")
+		}
+		m.RetiredRekorV1 = nil
+		c.advance(day)
+	}
+	m.RetiredRekorV1 = []RetiredLog{{Log: m.RekorV1[0], First: first, Last: last}}
+	if err := r.Publish(ctx, m); err == nil || !strings.Contains(err.Error(), "have the same key") {
+		t.Errorf("a log in use that has ended: %v", err)
+	}
+	m.RetiredRekorV1 = []RetiredLog{{Log: Log{URL: "https://sigstack.example.com", Key: key}, First: last, Last: first}}
+	if err := r.Publish(t.Context(), m); err == nil || !strings.Contains(err.Error(), "is before its first") {
+		t.Errorf("a log that ends before it begins: %v", err)
+	}
+}
+
 // A replaced log and a replaced CA stay, with an end; the others keep their
 // start; Contains follows; clients see no rollback.
 func TestKeyChange(t *testing.T) {

@@ -304,7 +304,7 @@ func FuzzBlockedKeys(f *testing.F) {
 
 // The list of the log's keys: what is read is written as it is read.
 func FuzzShards(f *testing.F) {
-	seeds := fuzz.Seeds("rekorv1.pem\n", "# the oldest first\na.pem # 2026\n\nawskms:///alias/b\nnext gcpkms://x/y\n", "a.pem\nnext b.pem\nc.pem\n")
+	seeds := fuzz.Seeds("rekorv1.pem\n", "# the oldest first\na.pem # 2026\n\nawskms:///alias/b\nnext gcpkms://x/y\n", "a.pem\nnext b.pem\nc.pem\n", "importing\na.pem\nb.pem\n")
 	fuzz.Run(f, seeds, parseShards, func(t *testing.T, in []byte, k shardKeys, err error) {
 		if err != nil {
 			return
@@ -313,7 +313,7 @@ func FuzzShards(f *testing.F) {
 			t.Fatalf("%d keys", n)
 		}
 		again, err := parseShards(k.text())
-		if err != nil || !slices.Equal(again.all(), k.all()) || again.next != k.next {
+		if err != nil || !slices.Equal(again.all(), k.all()) || again.next != k.next || again.importing != k.importing {
 			t.Fatalf("%q is read as %q (%v)", k.text(), again.text(), err)
 		}
 		for _, name := range k.all() {

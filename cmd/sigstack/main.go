@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(
-		serveCommand(), initCommand(), caCommand(), rotateCommand(), configCommand(), policyCommand(), readyCommand(), copyCommand(), tokenCommand(), writeTokenCommand(), clientConfigCommand(), fsckCommand(), auditCommand(), indexCommand(),
+		serveCommand(), initCommand(), caCommand(), rotateCommand(), configCommand(), policyCommand(), readyCommand(), copyCommand(), importCommand(), tokenCommand(), writeTokenCommand(), clientConfigCommand(), fsckCommand(), auditCommand(), indexCommand(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {

@@ -184,6 +184,8 @@ func (s *server) publish(ctx context.Context, i *issuing) error {
 		Retired:     authorities(append(slices.Clone(i.chains.retired), i.chains.kept...)...),
 		CTLogs:      []trust.Log{{URL: i.config.URL, Key: s.ct.PublicKey()}},
 		RekorV1:     s.rekorLogs(i.config.URL),
+
+		RetiredRekorV1: s.retiredTrees,
 	}
 	for _, issuer := range i.verifier.Issuers() {
 		if issuer.Type == "email" && !issuer.IsPattern() { // where a person can log in

@@ -84,6 +84,7 @@ type server struct {
 	ctLog          *openLog
 	rekor          *rekor.Log
 	shards         atomic.Pointer[openShards] // the keys of its trees
+	retiredTrees   []trust.RetiredLog         // those that were frozen at the start
 	bucket         *bucket.Bucket             // of attestations; nil where they are kept elsewhere
 	publishedShard int                        // which of them was in use when the trust root was last published
 	followers      []*events.Follower         // of the transparency log, one for each sink of events

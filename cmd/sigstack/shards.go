@@ -29,6 +29,8 @@ import (
 // Each line is the name of a file beside it, or a URI as in keys.rekorv1. The last
 // line signs. One behind "next" is published, and does not sign yet. What follows a
 // # is a comment. Without the file there is one tree, with the key keys.rekorv1.
+//
+// A line "importing" says that the trees of all keys but the last are not complete.
 
 // Bounds of that file.
 const (
@@ -36,12 +38,17 @@ const (
 	maxShards     = 100      // lines with a key
 )
 
-const nextShard = "next"
+const (
+	nextShard       = "next"
+	importingShards = "importing"
+)
 
 // shardKeys are what the file lists.
 type shardKeys struct {
 	names []string // as they stand there
 	next  string   // that of the tree after them; "" where none is announced
+
+	importing bool
 }
 
 // parseShards reads the list.
@@ -51,6 +58,10 @@ func parseShards(data []byte) (k shardKeys, err error) {
 		n++
 		text, _, _ := strings.Cut(string(line), "#")
 		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		if text == importingShards {
+			k.importing = true
 			continue
 		}
 		name, isNext := text, false
@@ -82,6 +93,9 @@ func parseShards(data []byte) (k shardKeys, err error) {
 // text is the file that parseShards reads.
 func (k shardKeys) text() []byte {
 	var b bytes.Buffer
+	if k.importing {
+		b.WriteString(importingShards + "\n")
+	}
 	for _, name := range k.names {
 		b.WriteString(name + "\n")
 	}
@@ -112,9 +126,17 @@ func (c *Config) shardURI(name string) string {
 	return "file:" + filepath.Join(filepath.Dir(c.shardsFile()), name)
 }
 
-// readShards reads the list, and returns its bytes as well. Where there is no file it
-// has the key keys.rekorv1.
+// readShards reads the list of a log that may be used, and returns its bytes as well.
 func readShards(c *Config) (shardKeys, []byte, error) {
+	k, data, err := readShardList(c)
+	if err == nil && k.importing {
+		err = fmt.Errorf("an import into the transparency log is not complete; run it again, or, to give it up, remove %s and the directories of its trees in %s", c.shardsFile(), c.DataDir)
+	}
+	return k, data, err
+}
+
+// readShardList reads the list. Where there is no file it has the key keys.rekorv1.
+func readShardList(c *Config) (shardKeys, []byte, error) {
 	data, err := readBounded(c.shardsFile(), maxShardsFile)
 	if errors.Is(err, fs.ErrNotExist) && c.Rekor.Shards == "" {
 		uri := cmp.Or(c.Keys.RekorV1, "file:"+filepath.Join(c.DataDir, "keys", rekorV1Key))
@@ -237,7 +259,11 @@ func (s *server) openRekor(ctx context.Context) error {
 			return fmt.Errorf("opening the Rekor v1 log: %w", err)
 		}
 		trees = append(trees, tree)
-		frozen = tree.Log.Published().Frozen
+		if frozen = tree.Log.Published().Frozen; frozen {
+			if err := s.retireTree(ctx, tree); err != nil {
+				return fmt.Errorf("opening the Rekor v1 log: %w", err)
+			}
+		}
 	}
 	// Somebody's request may be the first to find that a tree is frozen. Whether
 	// that somebody waits counts for nothing.
@@ -255,6 +281,26 @@ func (s *server) openRekor(ctx context.Context) error {
 		MaxAttestation: s.config.Rekor.Attestations.MaxBytes, Trouble: attestationTrouble(s.metrics, s.logger),
 	})
 	return err
+}
+
+// retireTree has the trust root hold the key of a tree that is frozen: one that was
+// imported never signed for anybody here.
+func (s *server) retireTree(ctx context.Context, tree rekor.Shard) error {
+	size := tree.Log.Published().Size
+	if size == 0 {
+		return nil
+	}
+	first, err := tree.Index.Times(ctx, []uint64{0})
+	if err != nil {
+		return err
+	}
+	last, err := tree.Index.Times(ctx, []uint64{size - 1})
+	if err != nil {
+		return err
+	}
+	log := trust.Log{URL: s.config.URL, Key: tree.Signer.Public()}
+	s.retiredTrees = append(s.retiredTrees, trust.RetiredLog{Log: log, First: first[0], Last: last[0]})
+	return nil
 }
 
 // openShardTimeout bounds how long a request waits for a tree to be opened.

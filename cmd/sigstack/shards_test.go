@@ -24,6 +24,8 @@ func TestParseShards(t *testing.T) {
 
 		"":                            "it names no key that signs",
 		"# nothing\n":                 "it names no key that signs",
+		"importing\n":                 "it names no key that signs",
+		"importing # two\na.pem\nb\n": "importing\na.pem\nb\n",
 		"next a.pem":                  "it names no key that signs",
 		"a.pem\nnext b.pem\nc.pem\n":  `line 3 comes behind the one that begins with "next", which is the last`,
 		"a.pem\nb.pem\na.pem\n":       "line 3 names a key that stands above",

@@ -46,5 +46,35 @@ func shardMutants() []mutant {
 		{"storage/transfer/copy-not-frozen", "the copy of a tree that is frozen takes entries", []edit{
 			{"storage/transfer/transfer.go", "	if end.Frozen && !head.Frozen {", "	if false {"},
 		}, one("./storage/transfer", "TestFrozen")},
+		{"migrate/root-not-compared", "an import is believed whatever its entries lead to", []edit{
+			{"tlog/migrate/migrate.go", "if head.Size != tree.Size || head.Root != tree.Root {", "if head.Size != tree.Size {"},
+		}, one("./tlog/migrate", "TestImportRefuses")},
+		{"migrate/head-not-verified", "the size that a server claims needs no signature", []edit{
+			{"tlog/migrate/api.go", " || head.Size != i.TreeSize || ", " || "},
+		}, one("./tlog/migrate", "TestAPIRefuses")},
+		{"migrate/attestation-not-hashed", "any attestation of another server is kept", []edit{
+			{"tlog/migrate/migrate.go", "got != sum {", "false && got != sum {"},
+		}, one("./tlog/migrate", "TestImportRefuses")},
+		{"migrate/uuid-not-compared", "an entry of another server may have another UUID than its body", []edit{
+			{"tlog/migrate/api.go", "if leaf := hex.EncodeToString(hash[:]); uuid != leaf && ", "if leaf := hex.EncodeToString(hash[:]); false && "},
+		}, one("./tlog/migrate", "TestAPIRefuses")},
+		{"migrate/first-tree-again", "entries of the second tree are asked for by the indices of the first", []edit{
+			{"tlog/migrate/api.go", "		first += tree.Size\n", ""},
+		}, one("./tlog/migrate", "TestAPI$")},
+		{"import/half-served", "a server starts on half an import", []edit{
+			{shards, "if err == nil && k.importing {", "if false {"},
+		}, one("./test/e2e", "TestImport$/sqlite")},
+		{"import/source-not-asked-again", "a source that is written to during an import is not noticed", []edit{
+			{"cmd/sigstack/import.go", "if now[n].ID != tree.ID || now[n].Size != tree.Size || now[n].Root != tree.Root {", "if now[n].ID != tree.ID {"},
+		}, one("./test/e2e", "TestImport$/sqlite")},
+		{"import/not-frozen", "an imported tree takes entries", []edit{
+			{"cmd/sigstack/import.go", "if err := tree.store.Freeze(ctx); err != nil {", "if err := error(nil); err != nil {"},
+		}, one("./test/e2e", "TestImport$/sqlite")},
+		{"trust/imported-key-unknown", "the trust root lacks the keys of trees that were imported", []edit{
+			{"cmd/sigstack/reload.go", "		RetiredRekorV1: s.retiredTrees,\n", ""},
+		}, one("./test/e2e", "TestImport$/sqlite")},
+		{"trust/imported-key-late", "the key of an imported tree is valid a moment after its first entry", []edit{
+			{"trust/documents.go", "timestamppb.New(l.First.Truncate(time.Second))", "timestamppb.New(l.First)"},
+		}, one("./trust", "TestRetiredLog")},
 	}
 }

@@ -181,9 +181,13 @@ func (d *DB) EndCopy(ctx context.Context, name string, keyID [32]byte) error {
 // Records returns records from begin on, in order: at most so many, and after
 // the first no more than fit a batch.
 func (s *Store) Records(ctx context.Context, begin uint64, most int) ([]tlog.Record, error) {
-	rows, err := s.db.read.QueryContext(ctx, `SELECT s.SequenceNumber, s.IntegrateTimestampNanos, l.LeafValue, l.ExtraData, l.LeafIdentityHash
+	return readRecords(ctx, s.db.read, s.tree.TreeId, begin, most)
+}
+
+func readRecords(ctx context.Context, db *sql.DB, treeID int64, begin uint64, most int) ([]tlog.Record, error) {
+	rows, err := db.QueryContext(ctx, `SELECT s.SequenceNumber, s.IntegrateTimestampNanos, l.LeafValue, l.ExtraData, l.LeafIdentityHash
 		FROM SequencedLeafData s FORCE INDEX (PRIMARY) STRAIGHT_JOIN LeafData l FORCE INDEX (PRIMARY) ON l.TreeId = s.TreeId AND l.LeafIdentityHash = s.LeafIdentityHash
-		WHERE s.TreeId = ? AND s.SequenceNumber >= ? ORDER BY s.SequenceNumber LIMIT ?`, s.tree.TreeId, begin, most)
+		WHERE s.TreeId = ? AND s.SequenceNumber >= ? ORDER BY s.SequenceNumber LIMIT ?`, treeID, begin, most)
 	if err != nil {
 		return nil, err
 	}

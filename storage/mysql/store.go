@@ -74,12 +74,16 @@ type tip struct {
 // readTip reads the newest tree head together with the time of its last entry.
 // They differ where a tree head had to be a little later than the one before.
 func (s *Store) readTip(ctx context.Context, db *sql.DB) (*tip, error) {
+	return readTip(ctx, db, s.tree.TreeId)
+}
+
+func readTip(ctx context.Context, db *sql.DB, treeID int64) (*tip, error) {
 	t := &tip{}
 	var root []byte
 	var nanos sql.NullInt64
 	err := db.QueryRowContext(ctx, `SELECT h.TreeSize, h.RootHash, h.TreeHeadTimestamp, s.IntegrateTimestampNanos
 		FROM TreeHead h LEFT JOIN SequencedLeafData s ON s.TreeId = h.TreeId AND s.SequenceNumber = h.TreeSize - 1
-		WHERE h.TreeId = ? ORDER BY h.TreeHeadTimestamp DESC LIMIT 1`, s.tree.TreeId).Scan(&t.head.Size, &root, &t.root, &nanos)
+		WHERE h.TreeId = ? ORDER BY h.TreeHeadTimestamp DESC LIMIT 1`, treeID).Scan(&t.head.Size, &root, &t.root, &nanos)
 	if err != nil {
 		return nil, fmt.Errorf("reading the tree head: %w", err)
 	}

@@ -100,10 +100,23 @@ func proposeCOSE(spec value) (*proposal, error) {
 	}
 	c.envelope, c.payload = sha256Digest(message), sha256Digest(sign1.Payload)
 	keys := c.keys()
+	addCOSEKeys(keys, sign1)
+	return &proposal{body: c.body(), keys: keys, attestation: message, attestationKey: c.envelope.searchKey()}, nil
+}
+
+// addCOSEKeys adds the digests of the subjects of a message that says that it is an
+// in-toto statement.
+func addCOSEKeys(keys *keySet, sign1 *gocose.Sign1Message) {
 	if sign1.Headers.Protected[gocose.HeaderLabelContentType] == inTotoPayloadType {
 		addSubjectKeys(keys, sign1.Payload)
 	}
-	return &proposal{body: c.body(), keys: keys, attestation: message, attestationKey: c.envelope.searchKey()}, nil
+}
+
+// statementOfCOSE adds the keys of the message that a stored spec attests.
+func statementOfCOSE(_ value, keys *keySet, message []byte) {
+	if sign1, err := parseCOSE(message); err == nil {
+		addCOSEKeys(keys, sign1)
+	}
 }
 
 // attestedCOSE returns the hash of the message of a stored spec.

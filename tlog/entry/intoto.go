@@ -65,6 +65,27 @@ func inTotoProposal(body []byte, keys *keySet, payloadType string, payload []byt
 	return &proposal{body: body, keys: keys, attestation: payload, attestationKey: sum.searchKey()}
 }
 
+// statementOfInToto adds the keys of the payload of a stored spec of either version.
+func statementOfInToto(spec value, keys *keySet, payload []byte) {
+	m, err := spec.members("content")
+	if err != nil {
+		return
+	}
+	if m, err = m[0].members("envelope"); err != nil {
+		return
+	}
+	if m[0].isObject() { // of 0.0.2
+		m, err := m[0].members("payloadType")
+		if err != nil {
+			return
+		}
+		if text, err := m[0].text(); err != nil || text != inTotoPayloadType {
+			return
+		}
+	}
+	addStatementKeys(keys, payload)
+}
+
 // attestedInToto returns the hash of the payload of a stored spec of either version.
 func attestedInToto(spec value) (digest, error) {
 	m, err := spec.members("content")

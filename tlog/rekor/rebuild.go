@@ -86,8 +86,9 @@ func RebuildIndex(ctx context.Context, store IndexStore, repair bool, tell func(
 	return r.report, r.stray(ctx)
 }
 
-// keysOf returns the search keys that are stored of an entry.
-func keysOf(rec tlog.Record) (keys []tlog.SearchKey, whole bool, err error) {
+// KeysOf returns the search keys that are stored of an entry. They are whole unless
+// they may lack those of a statement, see [entry.StoredKeys].
+func KeysOf(rec tlog.Record) (keys []tlog.SearchKey, whole bool, err error) {
 	names, whole, err := entry.StoredKeys(rec.Value, rec.Extra)
 	if err != nil {
 		return nil, false, fmt.Errorf("entry %d: %w", rec.Index, err)
@@ -127,7 +128,7 @@ func (r *rebuild) missing(ctx context.Context) error {
 			return fmt.Errorf("there is no entry %d", next)
 		}
 		for _, rec := range records {
-			keys, _, err := keysOf(rec)
+			keys, _, err := KeysOf(rec)
 			if err != nil {
 				return err
 			}
@@ -217,7 +218,7 @@ func (r *rebuild) gives(ctx context.Context, key tlog.SearchKey) (known, whole b
 		if len(records) != 1 || records[0].Index != key.Index {
 			return false, false, fmt.Errorf("there is no entry %d", key.Index)
 		}
-		keys, whole, err := keysOf(records[0])
+		keys, whole, err := KeysOf(records[0])
 		if err != nil {
 			return false, false, err
 		}
