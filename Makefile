@@ -101,7 +101,7 @@ soak:
 soak-mysql:
 	SOAK_STORAGE=mysql $(MAKE) soak
 
-## compare-rekor: the same requests to this server and to rekor-server (COMPARE_SEED sends others)
+## compare-rekor: the same requests to this server and to rekor-server (COMPARE_SEED sends others), and its log taken over
 compare-rekor:
 	scripts/compare-with-rekor
 

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"database/sql"
 	"net"
 	"os"
@@ -15,6 +16,10 @@ import (
 // Programs are the processes of a public implementation, which the scripts that
 // read scripts/versus.sh install. They have the settings that they have by default.
 type Programs struct {
+	// Key is the file with the private key that a rekor-server signs with. Without it
+	// it makes one.
+	Key string
+
 	t   testing.TB
 	bin string // where they are
 	all []*Process
@@ -75,7 +80,7 @@ func (p *Programs) Rekor(dsn string) (addr string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.Start("rekor-server", "serve", "--rekor_server.address=127.0.0.1", "--port="+own, "--rekor_server.signer=memory", "--log_type=prod",
+	p.Start("rekor-server", "serve", "--rekor_server.address=127.0.0.1", "--port="+own, "--rekor_server.signer="+cmp.Or(p.Key, "memory"), "--log_type=prod",
 		"--trillian_log_server.address="+host, "--trillian_log_server.port="+port, "--trillian_log_server.tlog_id="+tree,
 		"--search_index.storage_provider=mysql", "--search_index.mysql.dsn="+dsn,
 		"--enable_attestation_storage", "--attestation_storage_bucket=file://"+p.t.TempDir())

@@ -232,9 +232,6 @@ func readTUFMetadata(v value) (*tufMetadata, value, error) {
 			return fmt.Errorf("at most %d are accepted", maxTUFKeys)
 		}
 		s, err := readTUFSignature(v)
-		if slices.ContainsFunc(m.sigs, func(o tufSignature) bool { return o.key == s.key }) && err == nil {
-			err = fmt.Errorf("key %q has two", clip(s.key))
-		}
 		m.sigs = append(m.sigs, s)
 		return err
 	})
@@ -413,9 +410,17 @@ func readTUFKey(v value) (crypto.PublicKey, error) {
 }
 
 // verify verifies metadata with the keys of its role (section 5.3.4). A key
-// counts once, under whatever IDs. It returns those that count. Budget is what
-// Ed25519 may still hash.
+// counts once, under whatever IDs, and signs once under each: what another log has
+// taken with two is read, but not accepted. It returns those that count. Budget is
+// what Ed25519 may still hash.
 func (r *tufRoot) verify(m *tufMetadata, budget *int) (counted []crypto.PublicKey, err error) {
+	signed := make(map[string]bool, len(m.sigs))
+	for _, s := range m.sigs {
+		if signed[s.key] {
+			return nil, fmt.Errorf("signatures: key %q has two", clip(s.key))
+		}
+		signed[s.key] = true
+	}
 	role, ok := r.roles[m.role]
 	if !ok {
 		return nil, fmt.Errorf("the root has no role %s", m.role)
