@@ -80,6 +80,8 @@ var parsers = []struct {
 	{"entries of another server", "tlog/migrate", "FuzzEntries", "parseEntries parseEntry"},
 	{"the key of another server", "tlog/migrate", "FuzzKey", "parseKey"},
 
+	{"tiles of Trillian's", "storage/mysql", "FuzzSubtree", "parseSubtree parseSubtreeLeaf"},
+
 	{"the second memory", "tlog", "FuzzMemory", "openMemory"},
 
 	{"signed notes", "tlog/checkpoint", "FuzzOpen", "Open parseSignature"},

@@ -51,11 +51,6 @@ const (
 
 	// maxReaders bounds the connections that read.
 	maxReaders = 16
-
-	// maxTiles bounds the tiles that are read at once. Trillian's driver wants a
-	// second connection beside the one of the transaction when it meets a
-	// statement for the first time: some must be left.
-	maxTiles = maxReaders / 2
 )
 
 // trillianOnce sets up what Trillian has only once in a process.
@@ -68,8 +63,7 @@ type DB struct {
 	patient     *connector
 	now         func() time.Time
 
-	reader, writer storage.LogStorage // Trillian over read and write
-	tiles          chan struct{}      // a token for each tile that is being read
+	writer storage.LogStorage // Trillian over write
 }
 
 // Open connects to the database that a DSN names, user:password@tcp(host:port)/name,
@@ -109,8 +103,8 @@ func open(ctx context.Context, dsn string, timeout time.Duration, now func() tim
 	if err != nil {
 		return nil, fmt.Errorf("opening database: %w", err)
 	}
-	d := &DB{read: connect(quick, maxReaders), write: connect(quick, maxWriters), reach: quick.reach, patient: patient, now: now, tiles: make(chan struct{}, maxTiles)}
-	d.reader, d.writer = trillianmysql.NewLogStorage(d.read, nil), trillianmysql.NewLogStorage(d.write, nil)
+	d := &DB{read: connect(quick, maxReaders), write: connect(quick, maxWriters), reach: quick.reach, patient: patient, now: now}
+	d.writer = trillianmysql.NewLogStorage(d.write, nil)
 	if err := d.migrate(ctx); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("opening database: %w", err)

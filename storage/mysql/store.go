@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/trillian"
-	"github.com/google/trillian/trees"
-	"github.com/transparency-dev/merkle/compact"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sigstack/sigstack/tlog"
 )
@@ -100,35 +101,88 @@ func readTip(ctx context.Context, db *sql.DB, treeID int64) (*tip, error) {
 	return t, nil
 }
 
-// Tile returns the first width hashes of a tile.
+// Tile returns the first width hashes of a tile: one row of Trillian's.
 func (s *Store) Tile(ctx context.Context, level int, index uint64, width int) ([]tlog.Hash, error) {
-	select {
-	case s.db.tiles <- struct{}{}:
-		defer func() { <-s.db.tiles }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	tx, err := s.db.reader.SnapshotForTree(trees.NewContext(ctx, s.tree), s.tree)
+	var id [8]byte // the path from the root of a tree of height 64, a byte for each tile
+	binary.BigEndian.PutUint64(id[:], index)
+	var nodes []byte
+	err := s.db.read.QueryRowContext(ctx, "SELECT Nodes FROM Subtree WHERE TreeId = ? AND SubtreeId = ? ORDER BY SubtreeRevision DESC LIMIT 1",
+		s.tree.TreeId, id[1+level:]).Scan(&nodes)
 	if err != nil {
 		return nil, err
 	}
-	defer tx.Close()
-	ids := make([]compact.NodeID, width)
-	for i := range ids {
-		ids[i] = compact.NewNodeID(uint(tileHeight*level), index*tileWidth+uint64(i))
-	}
-	nodes, err := tx.GetMerkleNodes(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	hashes := make([]tlog.Hash, 0, width)
-	for _, node := range nodes {
-		if node.ID != ids[len(hashes)] || len(node.Hash) != tlog.HashSize {
-			break
+	return parseSubtree(nodes, width)
+}
+
+// parseSubtree returns the first hashes that a row of Subtree has, at most width. It
+// is a SubtreeProto (storage/storagepb/storage.proto of Trillian): field 4 leads from
+// the place of a hash to the hash. The place is base64 of two bytes, the number of
+// bits, 8, and the place. What Trillian makes of that, maps of all nodes, is not read.
+func parseSubtree(b []byte, width int) ([]tlog.Hash, error) {
+	hashes := make([]tlog.Hash, width)
+	var had [tileWidth]bool
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return nil, protowire.ParseError(n)
 		}
-		hashes = append(hashes, tlog.Hash(node.Hash))
+		b = b[n:]
+		if number != 4 || kind != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
+				return nil, protowire.ParseError(n)
+			}
+			b = b[n:]
+			continue
+		}
+		leaf, n := protowire.ConsumeBytes(b)
+		if n < 0 {
+			return nil, protowire.ParseError(n)
+		}
+		b = b[n:]
+		place, hash, err := parseSubtreeLeaf(leaf)
+		if err != nil {
+			return nil, err
+		}
+		if had[place] = true; int(place) < width {
+			hashes[place] = hash
+		}
+	}
+	for i := range hashes {
+		if !had[i] {
+			return hashes[:i], nil
+		}
 	}
 	return hashes, nil
+}
+
+// parseSubtreeLeaf reads one pair of that map.
+func parseSubtreeLeaf(b []byte) (place byte, hash tlog.Hash, err error) {
+	var fields [3][]byte // the second and third are there
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0, hash, protowire.ParseError(n)
+		}
+		if number != 1 && number != 2 || kind != protowire.BytesType {
+			return 0, hash, fmt.Errorf("a tile has a leaf with a field %d", number)
+		}
+		b = b[n:]
+		if fields[number], n = protowire.ConsumeBytes(b); n < 0 {
+			return 0, hash, protowire.ParseError(n)
+		}
+		b = b[n:]
+	}
+	var path [3]byte // two of which are of use
+	if len(fields[1]) != 4 {
+		return 0, hash, fmt.Errorf("a tile has a leaf at %.20q", fields[1])
+	}
+	if n, err := base64.StdEncoding.Strict().Decode(path[:], fields[1]); err != nil || n != 2 || path[0] != tileHeight {
+		return 0, hash, fmt.Errorf("a tile has a leaf at %q", fields[1])
+	}
+	if len(fields[2]) != tlog.HashSize {
+		return 0, hash, fmt.Errorf("a tile has a hash of %d bytes", len(fields[2]))
+	}
+	return path[1], tlog.Hash(fields[2]), nil
 }
 
 // Entries returns the entries of [begin, end) that exist, in order.

@@ -26,6 +26,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -79,10 +80,8 @@ func BenchmarkRead(b *testing.B) {
 	const size, last = 100_000, 10_000
 	s := harness.Start(b)
 	uuids := make([]string, size)
-	fill(b, s, newSigner(b).entries(b, addr(s), size), func(n int, answer []byte) {
-		uuid, _, _ := bytes.Cut(answer[2:], []byte(`"`))
-		uuids[n] = string(uuid)
-	})
+	uploads := newSigner(b).entries(b, addr(s), size)
+	fill(b, s, size, func(n int) []byte { return uploads[n] }, func(n int, answer []byte) { uuids[n] = uuidOf(answer) })
 	gets := func(n, of int, path func(i int) string) [][]byte {
 		out := make([][]byte, n)
 		for i := range out {
@@ -128,6 +127,71 @@ func BenchmarkRead(b *testing.B) {
 	b.Run("by=index/older/clients=64", func(b *testing.B) {
 		measure(b, s, 64, gets(b.N, size, byIndex), http.StatusOK, readNeeds)
 	})
+}
+
+// BenchmarkMillion fetches entries with their proofs from a log of a million, and
+// searches it, over both storages. Ten entries each share an artifact, and all of them
+// a key.
+func BenchmarkMillion(b *testing.B) {
+	const size, hits = 1_000_000, 10
+	for _, storage := range []string{"sqlite", "mysql"} {
+		b.Run("storage="+storage, func(b *testing.B) {
+			var options harness.Options
+			if storage == "mysql" {
+				options.DSN = harness.StartMariaDB(b, "--innodb-buffer-pool-size=4G", "--innodb-log-file-size=1G").NewDatabase(b)
+			}
+			s := harness.StartWith(b, options)
+			signer := newSigner(b)
+			artifact := func(n int) []byte { return fmt.Append(nil, n%(size/hits)) } // not side by side
+			uuids := make([]string, size/hits)
+			fill(b, s, size, func(n int) []byte { return signer.entry(b, addr(s), artifact(n)) }, func(n int, answer []byte) {
+				if n < len(uuids) {
+					uuids[n] = uuidOf(answer)
+				}
+			})
+			key := sha256.Sum256(pemBytes(b, signer.pem))
+			get := func(path string, args ...any) []byte { return request(addr(s), "GET", fmt.Sprintf(path, args...), nil) }
+			for _, clients := range []int{1, 16} {
+				for _, c := range []struct {
+					by      string
+					request func(n int) []byte
+				}{
+					{"index", func(n int) []byte { return get("/api/v1/log/entries?logIndex=%d", n) }},
+					{"uuid", func(n int) []byte { return get("/api/v1/log/entries/%s", uuids[n%len(uuids)]) }},
+					{"search/hits=10", func(n int) []byte {
+						return request(addr(s), "POST", "/api/v1/index/retrieve", fmt.Appendf(nil, `{"hash":"sha256:%x"}`, sha256.Sum256(artifact(n))))
+					}},
+					{"page/hits=10", func(n int) []byte {
+						return get("/api/sigstack/v1/search?limit=10&hash=sha256:%x", sha256.Sum256(artifact(n)))
+					}},
+					{"page/hits=1000000", func(int) []byte { return get("/api/sigstack/v1/search?limit=10&hash=%x", key) }},
+				} {
+					b.Run(fmt.Sprintf("by=%s/clients=%d", c.by, clients), func(b *testing.B) {
+						requests := make([][]byte, b.N)
+						for i := range requests {
+							requests[i] = c.request(i * 104729 % size)
+						}
+						measure(b, s, clients, requests, http.StatusOK, nil)
+					})
+				}
+			}
+		})
+	}
+}
+
+// uuidOf is the UUID of the entry in an answer.
+func uuidOf(answer []byte) string {
+	uuid, _, _ := bytes.Cut(answer[2:], []byte(`"`))
+	return string(uuid)
+}
+
+// pemBytes is what a block of PEM holds.
+func pemBytes(b testing.TB, text []byte) []byte {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		b.Fatalf("%q is not PEM", text)
+	}
+	return block.Bytes
 }
 
 // BenchmarkCertificate requests certificates from an intermediate on each curve,
@@ -285,7 +349,7 @@ func measure(b *testing.B, s *harness.Server, clients int, requests [][]byte, st
 }
 
 // fill sends the requests with many clients and hands over each answer.
-func fill(b *testing.B, s *harness.Server, requests [][]byte, answered func(n int, body []byte)) {
+func fill(b *testing.B, s *harness.Server, size int, request func(n int) []byte, answered func(n int, body []byte)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range 64 {
@@ -294,10 +358,10 @@ func fill(b *testing.B, s *harness.Server, requests [][]byte, answered func(n in
 			defer conn.Close()
 			for {
 				n := int(next.Add(1)) - 1
-				if n >= len(requests) || b.Failed() {
+				if n >= size || b.Failed() {
 					return
 				}
-				answered(n, conn.do(b, requests[n], http.StatusCreated))
+				answered(n, conn.do(b, request(n), http.StatusCreated))
 			}
 		})
 	}
