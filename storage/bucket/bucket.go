@@ -19,7 +19,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -59,7 +61,8 @@ var schemes = []string{s3blob.Scheme, gcsblob.Scheme, azureblob.Scheme, fileblob
 // A Bucket is an open bucket. It is safe for concurrent use.
 type Bucket struct {
 	objects *blob.Bucket
-	writes  chan struct{} // a token for each object that is being written
+	there   func(ctx context.Context) (bool, error) // says whether there is such a bucket
+	writes  chan struct{}                           // a token for each object that is being written
 }
 
 // Check says why a text cannot be the URL of a bucket. It asks nobody.
@@ -103,7 +106,21 @@ func Open(ctx context.Context, text string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the bucket: %w", err)
 	}
-	return &Bucket{objects, make(chan struct{}, maxWrites)}, nil
+	there := objects.IsAccessible
+	if u.Scheme == fileblob.Scheme {
+		// To look for an object in it is no answer: it meets files that are being
+		// renamed.
+		there = func(context.Context) (bool, error) { return isDir(u.Path) }
+	}
+	return &Bucket{objects, there, make(chan struct{}, maxWrites)}, nil
+}
+
+func isDir(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.IsDir(), err
 }
 
 // Close closes the bucket. No other call may be under way.
@@ -139,7 +156,7 @@ func (b *Bucket) Attestation(ctx context.Context, sum tlog.Hash) ([]byte, error)
 	attestation, err := b.read(ctx, name(sum))
 	if gcerrors.Code(err) == gcerrors.NotFound {
 		// A bucket that is gone has no object either.
-		there, err := b.objects.IsAccessible(ctx)
+		there, err := b.there(ctx)
 		if err == nil && !there {
 			err = errors.New("there is no such bucket")
 		}

@@ -86,6 +86,9 @@ func TestDirectory(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := b.Attestation(t.Context(), tlog.Hash{2}); err == nil || !strings.Contains(err.Error(), "there is no such bucket") {
+		t.Errorf("an attestation of a directory that is gone: %v", err)
+	}
 	if _, err := bucket.Open(t.Context(), "file://"+dir); err == nil {
 		t.Error("a directory was opened that is not there")
 	}
