@@ -128,6 +128,9 @@ func rebuildTree(ctx context.Context, c *Config, name string, key crypto.Signer,
 	}
 	_, err = fmt.Fprintf(stdout, "%s: %d entries, %d search keys: %d %s, %d %s, %d kept that the entries cannot prove\n",
 		name, report.Entries, report.Keys, report.Missing, missing, report.Stray, stray, report.Kept)
+	if err == nil && report.Unread > 0 {
+		_, err = fmt.Fprintf(stdout, "%s: %d entries are of a kind or a form that this version does not read; they have no search keys\n", name, report.Unread)
+	}
 	return report.Missing+report.Stray > 0, head.Frozen, err
 }
 

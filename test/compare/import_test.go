@@ -588,8 +588,9 @@ func (s *source) checkSearch(t *testing.T, ours *side) {
 	}
 
 	// Of a provenance file that names two charts rekor-server logs one, and finds the
-	// entry by one, which need not be the same.
-	charts := make(map[string]string)
+	// entry by one, which need not be the same. Here it is the one that is logged.
+	helm := make(map[string]bool)
+	charts := make(map[string][]string)
 	for _, e := range s.shown {
 		var stored struct {
 			Kind string
@@ -598,7 +599,8 @@ func (s *source) checkSearch(t *testing.T, ours *side) {
 			}
 		}
 		if err := json.Unmarshal(e.Body, &stored); err == nil && stored.Kind == "helm" {
-			charts[e.uuid] = "sha256:" + stored.Spec.Chart.Hash.Value
+			key := "sha256:" + stored.Spec.Chart.Hash.Value
+			helm[e.uuid], charts[key] = true, append(charts[key], e.uuid)
 		}
 	}
 	// What the statement of a dsse entry names is in no log: rekor-server remembers it,
@@ -606,9 +608,14 @@ func (s *source) checkSearch(t *testing.T, ours *side) {
 	var unknown atomic.Int64
 	want := func(key string) []string {
 		key = strings.ToLower(key)
-		uuids := slices.Clone(found[key])
-		uuids = slices.DeleteFunc(uuids, func(uuid string) bool { return slices.Contains(s.statements[leafOf(uuid)], key) && charts[uuid] != key })
-		unknown.Add(int64(len(found[key]) - len(uuids)))
+		uuids := slices.DeleteFunc(slices.Clone(found[key]), func(uuid string) bool {
+			named := slices.Contains(s.statements[leafOf(uuid)], key)
+			if named && !helm[uuid] {
+				unknown.Add(1)
+			}
+			return named
+		})
+		uuids = append(uuids, charts[key]...)
 		// The hash of a public key leads to all of its entries here; there to those of
 		// some kinds with its algorithm before it, to those of others without.
 		if plain, ok := strings.CutPrefix(key, "sha256:"); ok {

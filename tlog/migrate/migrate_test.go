@@ -189,6 +189,10 @@ func TestImport(t *testing.T) {
 			t.Errorf("record %d is %+v", i, r)
 		}
 	}
+	index, err := rekor.RebuildIndex(t.Context(), s, true, func(what string, k tlog.SearchKey) { t.Errorf("%s: %+v", what, k) })
+	if err != nil || index.Unread != 24 || index.Entries != 25 {
+		t.Errorf("the index is rebuilt to %+v (%v)", index, err)
+	}
 	if err := s.Freeze(t.Context()); err != nil {
 		t.Fatal(err)
 	}

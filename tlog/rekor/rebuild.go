@@ -39,6 +39,10 @@ type IndexReport struct {
 	// Kept are keys of statements whose entries were added before they were kept
 	// beside the entry: nothing tells whether all are there, and all are right.
 	Kept uint64
+
+	// Unread are entries of another log that this version does not read. They have no
+	// search keys.
+	Unread uint64
 }
 
 // A rebuild is one that is under way.
@@ -130,7 +134,7 @@ func (r *rebuild) missing(ctx context.Context) error {
 		for _, rec := range records {
 			keys, _, err := KeysOf(rec)
 			if err != nil {
-				return err
+				r.report.Unread++
 			}
 			if batch = append(batch, keys...); len(batch) >= rebuildBatch {
 				if err := flush(); err != nil {
@@ -220,7 +224,7 @@ func (r *rebuild) gives(ctx context.Context, key tlog.SearchKey) (known, whole b
 		}
 		keys, whole, err := KeysOf(records[0])
 		if err != nil {
-			return false, false, err
+			whole = true // it gives none
 		}
 		g = given{make(map[tlog.SearchKey]bool, len(keys)), whole}
 		for _, k := range keys {

@@ -78,7 +78,7 @@ func TestRebuildIndex(t *testing.T) {
 		if slices.Sort(want); !slices.Equal(told, want) {
 			t.Errorf("told %q, want %q", told, want)
 		}
-		if w := (IndexReport{size, uint64(len(before) - statements), uint64(len(missing)), uint64(len(stray)), uint64(statements)}); report != w {
+		if w := (IndexReport{size, uint64(len(before) - statements), uint64(len(missing)), uint64(len(stray)), uint64(statements), 0}); report != w {
 			t.Errorf("report %+v, want %+v", report, w)
 		}
 	}
