@@ -87,7 +87,7 @@ faults-reload:
 
 ## bench: latencies of the whole stack and of its parts
 bench:
-	go test -tags $(TAGS) -run '^$$' -bench . -benchtime 5s ./test/bench ./storage/... ./ca ./tlog/entry
+	go test -tags $(TAGS) -run '^$$' -bench . -benchtime 5s -timeout 90m ./test/bench ./storage/... ./ca ./tlog/entry
 
 ## bench-mysql: entries over MariaDB, and Log.Add over both storages by turns
 bench-mysql:

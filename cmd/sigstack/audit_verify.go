@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -104,7 +103,7 @@ func auditSource(c *Config, stderr io.Writer) (*fsck.AuditSource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mysql.dsn-file: %w", err)
 	}
-	db, err := mysql.Connect(dsn, slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	db, err := mysql.Connect(dsn, warnings(stderr))
 	if err != nil {
 		return nil, err
 	}

@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -44,11 +42,11 @@ func blockedKeys(c *Config, text []byte, k *keyring, log []crypto.Signer) (map[[
 		if signer == nil {
 			continue
 		}
-		spki, err := x509.MarshalPKIXPublicKey(signer.Public())
+		id, err := keyID(signer.Public())
 		if err != nil {
 			return nil, err
 		}
-		blocked[sha256.Sum256(spki)] = "it is that " + name
+		blocked[id] = "it is that " + name
 	}
 	return blocked, nil
 }

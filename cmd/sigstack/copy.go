@@ -5,8 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -57,7 +55,7 @@ A target that is not complete yet is not served.`,
 				return fmt.Errorf("--to: %w", err)
 			}
 			c := &copier{from: &source, to: &target, stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr()}
-			return errors.Join(c.run(cmd.Context()), c.close())
+			return errors.Join(c.run(cmd.Context()), c.closers.close())
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "configuration file of the source")
@@ -221,7 +219,7 @@ type copier struct {
 	files              map[string][]byte // of the TUF repository
 	auditFrom, auditTo copyAudit
 
-	closers []func() error // in the order of opening
+	closers closers
 }
 
 // A copiedLog is one of the logs.
@@ -341,11 +339,10 @@ func (c *copier) openKeys(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("the key of log %s of the %s: %w", l.name, []string{"source", "target"}[i], err)
 			}
-			spki, err := x509.MarshalPKIXPublicKey(signer.Public())
-			if err != nil {
+			if ids[i], err = keyID(signer.Public()); err != nil {
 				return err
 			}
-			signers[i], ids[i] = signer, sha256.Sum256(spki)
+			signers[i] = signer
 		}
 		if ids[0] != ids[1] {
 			return fmt.Errorf("the source signs log %s with the key with ID %x, the target with %x; copy the keys first", l.name, ids[0], ids[1])
@@ -356,7 +353,7 @@ func (c *copier) openKeys(ctx context.Context) error {
 }
 
 func (c *copier) openSides(ctx context.Context) error {
-	logger := slog.New(slog.NewJSONHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	logger := warnings(c.stderr)
 	for _, s := range []struct {
 		name   string
 		config *Config
@@ -569,13 +566,4 @@ func (c *copier) compare(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// close closes what was opened, the last first.
-func (c *copier) close() error {
-	var errs []error
-	for i := len(c.closers) - 1; i >= 0; i-- {
-		errs = append(errs, c.closers[i]())
-	}
-	return errors.Join(errs...)
 }

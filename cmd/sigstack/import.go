@@ -1,17 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"time"
@@ -21,7 +17,6 @@ import (
 	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/storage/mysql"
 	"github.com/sigstack/sigstack/tlog"
-	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/migrate"
 )
 
@@ -59,7 +54,7 @@ writers, and run it again. It goes on where it was, as after any interruption.`,
 				return err
 			}
 			i.config, i.stdout, i.stderr = &c, cmd.OutOrStdout(), cmd.ErrOrStderr()
-			return errors.Join(i.run(cmd.Context()), i.close())
+			return errors.Join(i.run(cmd.Context()), i.closers.close())
 		},
 	}
 	f := cmd.Flags()
@@ -94,8 +89,9 @@ type importer struct {
 	list   shardKeys // as it is to be
 	begun  bool      // the list is there already
 	side   side
+	bucket *bucket.Bucket // of attestations; nil where they are kept elsewhere
 
-	closers []func() error // in the order of opening
+	closers closers
 }
 
 // An importedTree becomes a tree of the log.
@@ -149,7 +145,7 @@ func (i *importer) openSource(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("--trillian-dsn-file: %w", err)
 	}
-	db, err := mysql.ConnectTrillian(dsn, i.logger())
+	db, err := mysql.ConnectTrillian(dsn, warnings(i.stderr))
 	if err != nil {
 		return fmt.Errorf("--trillian-dsn-file: %w", err)
 	}
@@ -182,10 +178,6 @@ func (t trillianTree) Entries(ctx context.Context, begin uint64, most int) ([]mi
 		entries[n].Record = r
 	}
 	return entries, err
-}
-
-func (i *importer) logger() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(i.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 func (i *importer) findTrees(ctx context.Context) error {
@@ -227,25 +219,21 @@ func (i *importer) matchKeys(ctx context.Context) error {
 		if tree.Key != nil {
 			n = slices.IndexFunc(signers, func(s crypto.Signer) bool { return samePublic(s.Public(), tree.Key) })
 			if n < 0 {
-				return fmt.Errorf("--key: none of the keys is that of tree %d, which has the SHA-256 %x", tree.ID, keyIDOf(tree.Key))
+				id, err := keyID(tree.Key)
+				return cmp.Or(err, fmt.Errorf("--key: none of the keys is that of tree %d, which has the ID %x", tree.ID, id))
 			}
 		}
 		if err := i.config.checkShardKey(ctx, i.list, names[n]); err != nil {
 			return fmt.Errorf("--key: %w", err)
 		}
 		i.list.names = append(i.list.names, names[n])
-		tree.signer, tree.keyID = signers[n], keyIDOf(signers[n].Public().(*ecdsa.PublicKey))
+		tree.signer = signers[n]
+		var err error
+		if tree.keyID, err = keyID(tree.signer.Public()); err != nil {
+			return err
+		}
 	}
 	return nil
-}
-
-// keyIDOf is the SHA-256 of the SubjectPublicKeyInfo of a key of a curve that has one.
-func keyIDOf(key *ecdsa.PublicKey) [32]byte {
-	spki, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		panic(err)
-	}
-	return sha256.Sum256(spki)
 }
 
 // planList puts this log's own key behind those of the source, and refuses a log that
@@ -277,22 +265,21 @@ func (i *importer) planList(ctx context.Context) error {
 
 // openTrees opens what the trees become, and keeps servers from them.
 func (i *importer) openTrees(ctx context.Context) (err error) {
-	if err := i.config.completeURL(); err != nil {
-		return err
-	}
-	base, err := url.Parse(i.config.URL)
-	if err != nil {
-		return err
-	}
-	if i.side, err = openSide(ctx, i.config, i.logger()); err != nil {
+	if i.side, err = openSide(ctx, i.config, warnings(i.stderr)); err != nil {
 		return err
 	}
 	i.closers = append(i.closers, i.side.close)
+	if i.bucket, err = i.config.openBucket(ctx); err != nil {
+		return err
+	}
+	if i.bucket != nil {
+		i.closers = append(i.closers, i.bucket.Close)
+	}
 	for _, tree := range i.trees {
 		if err := makeDir(filepath.Join(i.config.DataDir, tree.name)); err != nil {
 			return err
 		}
-		signer, err := checkpoint.NewSigner(rekorOrigin(base, tree.ID), base.Hostname(), tree.signer)
+		signer, err := i.config.checkpointSigner(tree.ID, tree.signer)
 		if err != nil {
 			return err
 		}
@@ -320,54 +307,36 @@ func (i *importer) begin(context.Context) error {
 
 func (i *importer) copyTrees(ctx context.Context) error {
 	for _, tree := range i.trees {
-		keep, done, err := i.keeper(ctx, tree.store)
-		if err != nil {
-			return err
-		}
 		head, err := tree.store.Head(ctx)
 		if err != nil {
-			return errors.Join(fmt.Errorf("tree %d: %w", tree.ID, err), done())
-		}
-		bar := newProgress(i.stderr, fmt.Sprintf("tree %d", tree.ID), head.Size, i.now)
-		report, err := migrate.Import(ctx, tree.Tree, tree.store, migrate.Options{Keep: keep, Progress: bar.tell})
-		if err := errors.Join(err, done()); err != nil {
 			return fmt.Errorf("tree %d: %w", tree.ID, err)
 		}
-		if report.Unread > 0 {
-			fmt.Fprintf(i.stderr, "tree %d: %d entries are of a kind or a form that this version does not read; they have no search keys\n", tree.ID, report.Unread)
+		bar := newProgress(i.stderr, fmt.Sprintf("tree %d", tree.ID), head.Size, i.now)
+		unread, err := migrate.Import(ctx, tree.Tree, tree.store, migrate.Options{Keep: i.keeper(tree.store), Progress: bar.tell})
+		if err != nil {
+			return fmt.Errorf("tree %d: %w", tree.ID, err)
+		}
+		if unread > 0 {
+			fmt.Fprintf(i.stderr, "tree %d: %d of the entries that came now are of a kind or a form that this version does not read; they have no search keys\n", tree.ID, unread)
 		}
 	}
 	return nil
 }
 
 // keeper returns what keeps attestations as the configuration says, nil where nothing
-// does, and what to call afterwards.
-func (i *importer) keeper(ctx context.Context, store copyLog) (keep func(context.Context, []tlog.Attestation) error, done func() error, err error) {
+// does.
+func (i *importer) keeper(store copyLog) func(context.Context, []tlog.Attestation) error {
 	c := i.config.Rekor.Attestations
-	done = func() error { return nil }
-	into := store.ImportAttestations
-	switch c.Storage {
-	case "database":
-	case "bucket":
-		b, err := bucket.Open(ctx, c.Bucket)
-		if err != nil {
-			return nil, nil, fmt.Errorf("opening the attestations of the Rekor v1 log: %w", err)
-		}
-		done = b.Close
-		into = func(ctx context.Context, attestations []tlog.Attestation) error {
-			for _, a := range attestations {
-				if err := b.Keep(ctx, a.Hash, a.Bytes); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
-	default:
-		return nil, done, nil
+	keep := store.ImportAttestations
+	switch {
+	case i.bucket != nil:
+		keep = i.bucket.KeepAll
+	case c.Storage == "none":
+		return nil
 	}
 	return func(ctx context.Context, attestations []tlog.Attestation) error {
-		return into(ctx, slices.DeleteFunc(attestations, func(a tlog.Attestation) bool { return len(a.Bytes) > c.MaxBytes }))
-	}, done, nil
+		return keep(ctx, slices.DeleteFunc(attestations, func(a tlog.Attestation) bool { return len(a.Bytes) > c.MaxBytes }))
+	}
 }
 
 // freeze freezes the trees, if the source has nothing more.
@@ -414,13 +383,4 @@ Next:
   keep those keys: what is in the trees is signed with them for whoever asks
 `, shownKey(i.config.shardURI(i.list.names[len(i.trees)])))
 	return err
-}
-
-// close closes what was opened, the last first.
-func (i *importer) close() error {
-	var errs []error
-	for n := len(i.closers) - 1; n >= 0; n-- {
-		errs = append(errs, i.closers[n]())
-	}
-	return errors.Join(errs...)
 }

@@ -3,13 +3,9 @@ package main
 import (
 	"context"
 	"crypto"
-	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/url"
 	"path/filepath"
 	"time"
 
@@ -18,7 +14,6 @@ import (
 	"github.com/sigstack/sigstack/storage/mysql"
 	"github.com/sigstack/sigstack/storage/sqlite"
 	"github.com/sigstack/sigstack/tlog"
-	"github.com/sigstack/sigstack/tlog/checkpoint"
 	"github.com/sigstack/sigstack/tlog/rekor"
 )
 
@@ -139,7 +134,7 @@ func indexStore(ctx context.Context, c *Config, name string, key crypto.Signer, 
 	if c.Storage != "mysql" {
 		return holdIndex(ctx, c, name, key, check)
 	}
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	id, err := keyID(key.Public())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,11 +142,11 @@ func indexStore(ctx context.Context, c *Config, name string, key crypto.Signer, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("mysql.dsn-file: %w", err)
 	}
-	db, err := mysql.OpenPatiently(ctx, dsn, time.Now, slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	db, err := mysql.OpenPatiently(ctx, dsn, time.Now, warnings(stderr))
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := db.Existing(ctx, name, sha256.Sum256(spki))
+	store, err := db.Existing(ctx, name, id)
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
@@ -184,14 +179,7 @@ func holdIndex(ctx context.Context, c *Config, name string, key crypto.Signer, c
 
 // holdRekor locks the second memory of the log, and checks that a store continues it.
 func holdRekor(ctx context.Context, c *Config, name string, store indexLog, key crypto.Signer) (*tlog.Held, error) {
-	if err := c.completeURL(); err != nil {
-		return nil, err
-	}
-	base, err := url.Parse(c.URL)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := checkpoint.NewSigner(rekorOrigin(base, store.TreeID()), base.Hostname(), key)
+	signer, err := c.checkpointSigner(store.TreeID(), key)
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ type server struct {
 	draining atomic.Bool // SIGTERM has come
 
 	mu      sync.Mutex
-	closers []func() error // in the order of opening
+	closers closers
 }
 
 // serve runs the stack until ctx is done, then drains it.
@@ -528,9 +528,5 @@ More: bin/sigstack client-config cosign2|cosign3|rekor-cli --url %[1]s
 func (s *server) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		errs = append(errs, s.closers[i]())
-	}
-	return errors.Join(errs...)
+	return s.closers.close()
 }

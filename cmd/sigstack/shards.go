@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sigstack/sigstack/storage/bucket"
 	"github.com/sigstack/sigstack/tlog/rekor"
 	"github.com/sigstack/sigstack/trust"
 )
@@ -229,18 +228,6 @@ func (s *server) openShard(ctx context.Context, i int) (rekor.Shard, error) {
 	return tree, nil
 }
 
-// openBucket opens where attestations are kept, if that is a bucket.
-func (s *server) openBucket(ctx context.Context) (err error) {
-	if s.config.Rekor.Attestations.Storage != "bucket" {
-		return nil
-	}
-	if s.bucket, err = bucket.Open(ctx, s.config.Rekor.Attestations.Bucket); err != nil {
-		return fmt.Errorf("opening the attestations of the Rekor v1 log: %w", err)
-	}
-	s.closers = append(s.closers, s.bucket.Close)
-	return nil
-}
-
 // openRekor opens the trees of the transparency log, up to the one that is not frozen.
 // A rotation that the list asks for comes once its key is published: see takeShards.
 func (s *server) openRekor(ctx context.Context) error {
@@ -249,8 +236,11 @@ func (s *server) openRekor(ctx context.Context) error {
 		return err
 	}
 	s.shards.Store(shards)
-	if err := s.openBucket(ctx); err != nil {
+	if s.bucket, err = s.config.openBucket(ctx); err != nil {
 		return err
+	}
+	if s.bucket != nil {
+		s.closers = append(s.closers, s.bucket.Close)
 	}
 	var trees []rekor.Shard
 	for frozen := true; frozen; {
@@ -290,16 +280,12 @@ func (s *server) retireTree(ctx context.Context, tree rekor.Shard) error {
 	if size == 0 {
 		return nil
 	}
-	first, err := tree.Index.Times(ctx, []uint64{0})
-	if err != nil {
-		return err
-	}
-	last, err := tree.Index.Times(ctx, []uint64{size - 1})
+	times, err := tree.Index.Times(ctx, []uint64{0, size - 1})
 	if err != nil {
 		return err
 	}
 	log := trust.Log{URL: s.config.URL, Key: tree.Signer.Public()}
-	s.retiredTrees = append(s.retiredTrees, trust.RetiredLog{Log: log, First: first[0], Last: last[0]})
+	s.retiredTrees = append(s.retiredTrees, trust.RetiredLog{Log: log, First: times[0], Last: times[1]})
 	return nil
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto"
-	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -161,11 +160,11 @@ func (d *database) log(ctx context.Context, name string, key crypto.PublicKey) (
 	if err != nil {
 		return nil, err
 	}
-	spki, err := x509.MarshalPKIXPublicKey(key)
+	id, err := keyID(key)
 	if err != nil {
 		return nil, err
 	}
-	return s, s.Claim(ctx, sha256.Sum256(spki))
+	return s, s.Claim(ctx, id)
 }
 
 func (d *database) audit() (auditLog, error) { return d.Audit(), nil }

@@ -33,6 +33,7 @@ import (
 	"gocloud.dev/blob/memblob"
 	"gocloud.dev/blob/s3blob"
 	"gocloud.dev/gcerrors"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sigstack/sigstack/tlog"
 )
@@ -146,6 +147,16 @@ func (b *Bucket) Keep(ctx context.Context, sum tlog.Hash, attestation []byte) er
 		return fmt.Errorf("writing %s to the bucket: %w", name(sum), quiet(err))
 	}
 	return nil
+}
+
+// KeepAll does the same with several.
+func (b *Bucket) KeepAll(ctx context.Context, attestations []tlog.Attestation) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxWrites)
+	for _, a := range attestations {
+		group.Go(func() error { return b.Keep(ctx, a.Hash, a.Bytes) })
+	}
+	return group.Wait()
 }
 
 // Attestation returns the object for a SHA-256, nil where there is none. Whoever

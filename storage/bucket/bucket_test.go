@@ -3,10 +3,12 @@ package bucket_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -61,6 +63,24 @@ func check(t *testing.T, b *bucket.Bucket) {
 		if got, err := b.Attestation(ctx, sha256.Sum256(a)); err != nil || !bytes.Equal(got, a) {
 			t.Errorf("%d bytes, %v; want %d", len(got), err, len(a))
 		}
+	}
+	many := make([]tlog.Attestation, 100)
+	for n := range many {
+		text := fmt.Appendf(nil, "one of many, %d", n)
+		many[n] = tlog.Attestation{Hash: sha256.Sum256(text), Bytes: text}
+	}
+	if err := b.KeepAll(ctx, many); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range many {
+		if got, err := b.Attestation(ctx, a.Hash); err != nil || !bytes.Equal(got, a.Bytes) {
+			t.Errorf("%q, %v; want %q", got, err, a.Bytes)
+		}
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := b.KeepAll(gone, many); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody waits: %v", err)
 	}
 	// Somebody has put a larger object there: no more of it is read than shows that.
 	if err := b.Keep(ctx, tlog.Hash{1}, append(large, large...)); err != nil {

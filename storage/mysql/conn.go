@@ -217,15 +217,11 @@ func (c *conn) packets(r request) []statement {
 	if c.cluster {
 		return r
 	}
-	var all statement
+	texts, args := make([]string, len(r)), make([][]driver.NamedValue, len(r))
 	for i, s := range r {
-		if i > 0 {
-			all.text += ";"
-		}
-		all.text += s.text
-		all.args = append(all.args, s.args...)
+		texts[i], args[i] = s.text, s.args
 	}
-	return []statement{all}
+	return []statement{{strings.Join(texts, ";"), slices.Concat(args...)}}
 }
 
 // send sends a packet, and reads no rows.

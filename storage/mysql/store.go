@@ -108,6 +108,9 @@ func (s *Store) Tile(ctx context.Context, level int, index uint64, width int) ([
 	var nodes []byte
 	err := s.db.read.QueryRowContext(ctx, "SELECT Nodes FROM Subtree WHERE TreeId = ? AND SubtreeId = ? ORDER BY SubtreeRevision DESC LIMIT 1",
 		s.tree.TreeId, id[1+level:]).Scan(&nodes)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = errors.New("the database does not have it")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,9 @@ func TestImport(t *testing.T) {
 
 	t.Run("sqlite", func(t *testing.T) {
 		client := harness.NewClient(t)
-		server, config := installation(t, "", "")
+		kept := t.TempDir()
+		inBucket := "rekor: {attestations: {storage: bucket, bucket: 'file://" + kept + "'}}\n"
+		server, config := installation(t, "", inBucket, "--config", harness.Config(t, inBucket))
 		client.Run("sigstack", "init", "--config", config)
 		run := append([]string{"import", "rekor", "--config", config, "--url", busy.URL}, keys...)
 		client.Refuse("2 trees with entries; want the key of each", "sigstack", run[:len(run)-2]...)
@@ -97,6 +99,9 @@ func TestImport(t *testing.T) {
 		}
 		checkImport(t, source, server, r.Stdout)
 		checkImported(t, source, server, u, config, true)
+		if names, err := filepath.Glob(filepath.Join(kept, "sha256*")); err != nil || len(names) < 2 {
+			t.Errorf("the bucket has %d files (%v)", len(names), err)
+		}
 		server.Stop()
 		load.Entries(1)
 		client.Refuse("since its tree was imported whole", "sigstack", run...)
@@ -144,13 +149,13 @@ func TestImport(t *testing.T) {
 	})
 }
 
-// installation returns a server that was not started yet, with its configuration. A
-// DSN comes with what the configuration says of it.
-func installation(t *testing.T, dsn, storage string) (*harness.Server, string) {
+// installation returns a server that was not started yet, with its configuration, of
+// which more may be given; so may a DSN and arguments of the server that say the same.
+func installation(t *testing.T, dsn, more string, args ...string) (*harness.Server, string) {
 	t.Helper()
 	addr := harness.FreeAddr(t)
-	server := harness.NewServer(t, harness.Options{DSN: dsn, Args: []string{"--listen", addr}})
-	return server, harness.Config(t, fmt.Sprintf("url: http://%s\ndata-dir: %s\n%s", addr, server.Dir, storage))
+	server := harness.NewServer(t, harness.Options{DSN: dsn, Args: append(args, "--listen", addr)})
+	return server, harness.Config(t, fmt.Sprintf("url: http://%s\ndata-dir: %s\n%s", addr, server.Dir, more))
 }
 
 // active is the tree in use, as /api/v1/log has it.

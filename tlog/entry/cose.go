@@ -112,8 +112,8 @@ func addCOSEKeys(keys *keySet, sign1 *gocose.Sign1Message) {
 	}
 }
 
-// statementOfCOSE adds the keys of the message that a stored spec attests.
-func statementOfCOSE(_ value, keys *keySet, message []byte) {
+// statedCOSE adds the keys of the message that a stored spec attests.
+func statedCOSE(_ value, keys *keySet, message []byte) {
 	if sign1, err := parseCOSE(message); err == nil {
 		addCOSEKeys(keys, sign1)
 	}

@@ -337,9 +337,6 @@ func addStatementKeys(keys *keySet, payload []byte) {
 	}
 }
 
-// unknownStatement is that of a kind whose payload is kept nowhere.
-func unknownStatement(value, *keySet, []byte) {}
-
 // addSubjectKeys adds the digests of the subjects of an in-toto statement, if
 // the payload is one.
 func addSubjectKeys(keys *keySet, payload []byte) {

@@ -148,7 +148,7 @@ func Propose(proposed []byte) (*Entry, error) {
 		return nil, invalid(err)
 	}
 	var extra []byte
-	if k.statement != nil {
+	if k.statement {
 		extra = appendExtra(nil, p.keys.statement)
 	}
 	return &Entry{
@@ -241,7 +241,7 @@ func StoredKeys(body, extra []byte) (sorted []string, whole bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	whole = kinds[kind][version].statement == nil
+	whole = !kinds[kind][version].statement
 	if !whole && len(extra) > 0 {
 		if err := readExtra(keys, extra); err != nil {
 			return nil, false, invalid(fmt.Errorf("what is kept beside the entry: %w", err))
@@ -255,16 +255,17 @@ func StoredKeys(body, extra []byte) (sorted []string, whole bool, err error) {
 }
 
 // Beside returns what is kept beside a stored leaf value whose attestation is at hand:
-// the [Entry.Extra] of the entry that it was made from, nil for a kind that has none.
+// the [Entry.Extra] of the entry that it was made from, nil for a kind that has no
+// attestation.
 // A payload of intoto 0.0.1, of which the value does not say what it is, is taken for
 // a statement if it names subjects as one does. The error is as for [Propose].
 func Beside(body, attestation []byte) ([]byte, error) {
 	k, spec, _, _, err := readBody(body)
-	if err != nil || k.statement == nil {
+	if err != nil || k.stated == nil {
 		return nil, err
 	}
 	keys := &keySet{}
-	k.statement(spec, keys, attestation)
+	k.stated(spec, keys, attestation)
 	return appendExtra(nil, keys.statement), nil
 }
 

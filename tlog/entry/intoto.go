@@ -65,8 +65,8 @@ func inTotoProposal(body []byte, keys *keySet, payloadType string, payload []byt
 	return &proposal{body: body, keys: keys, attestation: payload, attestationKey: sum.searchKey()}
 }
 
-// statementOfInToto adds the keys of the payload of a stored spec of either version.
-func statementOfInToto(spec value, keys *keySet, payload []byte) {
+// statedInToto adds the keys of the payload of a stored spec of either version.
+func statedInToto(spec value, keys *keySet, payload []byte) {
 	m, err := spec.members("content")
 	if err != nil {
 		return

@@ -15,9 +15,12 @@ type kind struct {
 	// attested returns the digest of what a stored spec attests; nil for a kind
 	// that keeps nothing beside the entry.
 	attested func(spec value) (digest, error)
-	// statement adds the search keys of the statement in an attestation, which are
-	// not in the stored spec; nil for a kind that is found by what is stored.
-	statement func(spec value, keys *keySet, attestation []byte)
+	// statement says that more search keys may come from a statement, which is
+	// not in the stored spec.
+	statement bool
+	// stated adds those of the statement in an attestation; nil for a kind that
+	// keeps none.
+	stated func(spec value, keys *keySet, attestation []byte)
 }
 
 // A proposal is what a proposed spec that was verified comes to.
@@ -44,13 +47,13 @@ func unattested(propose func(spec value) ([]byte, *keySet, error)) func(value) (
 // apiVersion. It is never written.
 var kinds = map[string]map[string]kind{
 	"alpine":       {"0.0.1": {propose: unattested(proposeAlpine), keys: keysAlpine}},
-	"cose":         {"0.0.1": {propose: proposeCOSE, keys: keysCOSE, attested: attestedCOSE, statement: statementOfCOSE}},
-	"dsse":         {"0.0.1": {propose: unattested(proposeDSSE), keys: keysDSSE, statement: unknownStatement}},
+	"cose":         {"0.0.1": {propose: proposeCOSE, keys: keysCOSE, attested: attestedCOSE, statement: true, stated: statedCOSE}},
+	"dsse":         {"0.0.1": {propose: unattested(proposeDSSE), keys: keysDSSE, statement: true}},
 	"hashedrekord": {"0.0.1": {propose: unattested(proposeHashedRekord), keys: keysHashedRekord}},
 	"helm":         {"0.0.1": {propose: unattested(proposeHelm), keys: keysHelm}},
 	"intoto": {
-		"0.0.1": {propose: proposeInToto001, keys: keysInToto001, attested: attestedInToto, statement: statementOfInToto},
-		"0.0.2": {propose: proposeInToto002, keys: keysInToto002, attested: attestedInToto, statement: statementOfInToto},
+		"0.0.1": {propose: proposeInToto001, keys: keysInToto001, attested: attestedInToto, statement: true, stated: statedInToto},
+		"0.0.2": {propose: proposeInToto002, keys: keysInToto002, attested: attestedInToto, statement: true, stated: statedInToto},
 	},
 	"jar":     {"0.0.1": {propose: unattested(proposeJar), keys: keysJar}},
 	"rekord":  {"0.0.1": {propose: unattested(proposeRekord), keys: keysRekord}},

@@ -19,8 +19,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sigstack/sigstack/tlog"
 	"github.com/sigstack/sigstack/tlog/checkpoint"
@@ -208,26 +209,13 @@ type apiTree struct {
 
 // Entries returns entries, ten with each request.
 func (t *apiTree) Entries(ctx context.Context, begin uint64, most int) ([]Entry, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	entries := make([]Entry, most)
-	todo := make(chan int)
-	var running sync.WaitGroup
-	for range askers {
-		running.Go(func() {
-			for at := range todo {
-				if err := t.fetch(ctx, begin+uint64(at), entries[at:min(at+askAtOnce, most)]); err != nil {
-					cancel(err)
-				}
-			}
-		})
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(askers)
+	for at := 0; at < most; at += askAtOnce {
+		group.Go(func() error { return t.fetch(ctx, begin+uint64(at), entries[at:min(at+askAtOnce, most)]) })
 	}
-	for at := 0; at < most && ctx.Err() == nil; at += askAtOnce {
-		todo <- at
-	}
-	close(todo)
-	running.Wait()
-	return entries, context.Cause(ctx)
+	return entries, group.Wait()
 }
 
 // apiEntry is an entry in an answer.

@@ -66,55 +66,50 @@ type Options struct {
 	Progress func(done, total uint64)
 }
 
-// A Report is what an import has added to what was there before.
-type Report struct {
-	Entries      uint64
-	Attestations uint64
-
-	// Unread are entries of a kind or a form that this version does not read. They
-	// are in the tree all the same, and found by their index and their UUID alone.
-	Unread uint64
-}
-
 // Import adds the entries of a tree that a store lacks, and compares the root. An
 // import that was interrupted goes on behind what is there, and so does one of a tree
 // that has grown. Nobody may write to the store meanwhile, or serve it: before it has
 // the whole tree, it is not a log that anybody has signed.
-func Import(ctx context.Context, tree Tree, to Target, opts Options) (Report, error) {
-	var report Report
+//
+// Of the entries that it adds some may be unread: of a kind or a form that this version
+// does not know. They are in the tree all the same, and found by their index and their
+// UUID alone.
+func Import(ctx context.Context, tree Tree, to Target, opts Options) (unread uint64, err error) {
 	head, err := to.Head(ctx)
 	if err != nil {
-		return report, fmt.Errorf("reading the head of the target: %w", err)
+		return unread, fmt.Errorf("reading the head of the target: %w", err)
 	}
 	if head.Size > tree.Size {
-		return report, fmt.Errorf("the target has %d entries, the source only %d: it is another tree, or has lost some", head.Size, tree.Size)
+		return unread, fmt.Errorf("the target has %d entries, the source only %d: it is another tree, or has lost some", head.Size, tree.Size)
 	}
 	if head.Frozen && head.Size < tree.Size {
-		return report, fmt.Errorf("the source has got %d more entries since its tree was imported whole: %w", tree.Size-head.Size, tlog.ErrFrozen)
+		return unread, fmt.Errorf("the source has got %d more entries since its tree was imported whole: %w", tree.Size-head.Size, tlog.ErrFrozen)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for batch := range read(ctx, tree, head.Size) {
 		if batch.err != nil {
-			return report, fmt.Errorf("reading entries from %d on: %w", batch.begin, batch.err)
+			return unread, fmt.Errorf("reading entries from %d on: %w", batch.begin, batch.err)
 		}
 		for _, part := range parts(batch.entries) {
-			if head, err = add(ctx, part, to, opts, &report); err != nil {
-				return report, err
+			var n uint64
+			if head, n, err = add(ctx, part, to, opts); err != nil {
+				return unread, err
 			}
+			unread += n
 			if opts.Progress != nil {
 				opts.Progress(head.Size, tree.Size)
 			}
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return report, err
+		return unread, err
 	}
 	if head.Size != tree.Size || head.Root != tree.Root {
-		return report, fmt.Errorf("the %d entries that the source has shown lead to the root %x, and it has signed %x for %d entries: one of them is not what was logged",
+		return unread, fmt.Errorf("the %d entries that the source has shown lead to the root %x, and it has signed %x for %d entries: one of them is not what was logged",
 			head.Size, head.Root, tree.Root, tree.Size)
 	}
-	return report, nil
+	return unread, nil
 }
 
 // fetched is what was read of a source, from begin on.
@@ -166,17 +161,17 @@ func parts(entries []Entry) (parts [][]Entry) {
 
 // add adds the next entries. A tree that has its last entry has everything: what they
 // are found by, and what they attest, comes before them.
-func add(ctx context.Context, entries []Entry, to Target, opts Options, report *Report) (tlog.Head, error) {
+func add(ctx context.Context, entries []Entry, to Target, opts Options) (head tlog.Head, unread uint64, err error) {
 	records := make([]tlog.Record, len(entries))
 	var keys []tlog.SearchKey
 	var attestations []tlog.Attestation
 	for i, e := range entries {
 		if len(e.Value) > tlog.MaxBatchBytes {
-			return tlog.Head{}, fmt.Errorf("entry %d has %d bytes; an entry has at most %d", e.Index, len(e.Value), tlog.MaxBatchBytes)
+			return head, unread, fmt.Errorf("entry %d has %d bytes; an entry has at most %d", e.Index, len(e.Value), tlog.MaxBatchBytes)
 		}
 		kept, err := attested(e)
 		if err != nil {
-			return tlog.Head{}, fmt.Errorf("entry %d: %w", e.Index, err)
+			return head, unread, fmt.Errorf("entry %d: %w", e.Index, err)
 		}
 		if kept != nil && opts.Keep != nil {
 			attestations = append(attestations, *kept)
@@ -184,31 +179,28 @@ func add(ctx context.Context, entries []Entry, to Target, opts Options, report *
 		e.Extra = nil
 		if kept != nil {
 			if e.Extra, err = entry.Beside(e.Value, kept.Bytes); err != nil {
-				return tlog.Head{}, fmt.Errorf("entry %d: %w", e.Index, err)
+				return head, unread, fmt.Errorf("entry %d: %w", e.Index, err)
 			}
 		}
 		records[i] = e.Record
 		found, _, err := rekor.KeysOf(e.Record)
 		if err != nil {
-			report.Unread++
+			unread++
 		}
 		keys = append(keys, found...)
 	}
 	if len(attestations) > 0 {
 		if err := opts.Keep(ctx, attestations); err != nil {
-			return tlog.Head{}, fmt.Errorf("keeping attestations: %w", err)
+			return head, unread, fmt.Errorf("keeping attestations: %w", err)
 		}
 	}
 	if err := to.ImportSearchKeys(ctx, keys); err != nil {
-		return tlog.Head{}, err
+		return head, unread, err
 	}
-	head, err := to.Import(ctx, records)
-	if err != nil {
-		return tlog.Head{}, fmt.Errorf("writing entries from %d on: %w", records[0].Index, err)
+	if head, err = to.Import(ctx, records); err != nil {
+		return head, unread, fmt.Errorf("writing entries from %d on: %w", records[0].Index, err)
 	}
-	report.Entries += uint64(len(records))
-	report.Attestations += uint64(len(attestations))
-	return head, nil
+	return head, unread, nil
 }
 
 // attested returns the attestation of an entry, nil where it has none. It has to be
