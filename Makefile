@@ -34,8 +34,9 @@ tools:
 	scripts/debian.sh
 	scripts/tools.sh
 
-## lint: formatting, vet, staticcheck
+## lint: text only, formatting, vet, staticcheck
 lint:
+	@! git ls-files --eol | grep '^i/-text' || { echo "these are no text: the module keeps none"; exit 1; }
 	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee -a /dev/stderr)" || { echo "run gofmt -w on these"; exit 1; }
 	go mod tidy -diff
 	go vet -tags $(TAGS) ./...
