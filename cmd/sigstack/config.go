@@ -394,7 +394,7 @@ func readConfig(v *viper.Viper, name string) (c Config, err error) {
 	wrong := func(key, format string, args ...any) {
 		m := mistake{key: key, text: fmt.Sprintf(format, args...)}
 		path := strings.ReplaceAll(key, ".", "::")
-		if given, ok := f.given[key]; ok && fmt.Sprint(given.value) == v.GetString(path) {
+		if given, ok := f.given[key]; ok && given.value == v.GetString(path) {
 			m.file, m.line = f.name, given.line
 		} else if fmt.Sprint(defaults[path]) == v.GetString(path) {
 			m.file = f.name

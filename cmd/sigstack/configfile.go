@@ -103,8 +103,8 @@ func shown(key string) string {
 // or it is a mistake.
 type configFile struct {
 	name     string
-	settings map[string]any // as viper takes them
-	given    map[string]setting
+	settings map[string]any     // as viper takes them
+	given    map[string]setting // by their keys with dots
 	issuers  []identity.Issuer
 	policy   policySection
 
@@ -114,10 +114,10 @@ type configFile struct {
 	expanding map[*yaml.Node]bool // by merge keys, around the present one
 }
 
-// A setting is a value in the file, by its key with dots.
+// A setting is a value in the file, as it is written there.
 type setting struct {
 	line  int
-	value any
+	value string
 }
 
 // openConfigFile reads and decodes a configuration file. The error is about
@@ -682,21 +682,27 @@ func (f *configFile) setting(at place, prefix string, members []member, into map
 // dotted is a key of defaults as a reader knows it.
 func dotted(key string) string { return strings.ReplaceAll(key, "::", ".") }
 
-// scalar returns the value of a setting. No value is as if the key were not there.
-func (f *configFile) scalar(at place, n *yaml.Node, standard any) (value any, ok bool) {
+// scalar returns the value of a setting as it is written, so that it is read as one of
+// a flag or the environment is: no number is cut, and none becomes true. No value is as
+// if the key were not there.
+func (f *configFile) scalar(at place, n *yaml.Node, standard any) (value string, ok bool) {
 	n = expanded(n)
+	if isNull(n) {
+		return "", false
+	}
+	var decoded any
+	_, isText := standard.(string)
 	switch {
-	case isNull(n):
-		return nil, false
-	case n.Kind != yaml.ScalarNode:
+	case n.Kind != yaml.ScalarNode || n.ShortTag() == binaryTag:
 		f.mistake(at, "is %s; %s is required", kind(n), example(standard))
-		return nil, false
-	}
-	if err := n.Decode(&value); err != nil {
+	case n.Decode(&decoded) != nil:
 		f.mistake(at, "is %s, which does not fit its tag; %s is required", kind(n), example(standard))
-		return nil, false
+	case n.Value == "" && !isText:
+		f.mistake(at, "is empty; %s is required", example(standard))
+	default:
+		return n.Value, true
 	}
-	return value, true
+	return "", false
 }
 
 // example says what a setting looks like, by its default.

@@ -373,6 +373,9 @@ func cmdMutants() []mutant {
 		{"cmd/sigstack/unknown-key-ignored", "an unknown key of the configuration is passed over", []edit{
 			{"cmd/sigstack/configfile.go", "		default:\n			f.unknown(here, m.key, known)\n", "		default:\n"},
 		}, config},
+		{"cmd/sigstack/empty-number", "an empty number of the configuration is zero", []edit{
+			{"cmd/sigstack/configfile.go", "	case n.Value == \"\" && !isText:\n", "	case false && isText:\n"},
+		}, []tests{{pkg: "./cmd/sigstack", run: "TestMistakes"}}},
 		{"cmd/sigstack/line-not-told", "a mistake in a configuration has the line after its own", []edit{
 			{"cmd/sigstack/configfile.go", "f.add(mistake{file: f.name, line: at.line, ", "f.add(mistake{file: f.name, line: at.line + 1, "},
 		}, []tests{{pkg: "./cmd/sigstack", run: "TestMistakes"}}},
