@@ -96,7 +96,7 @@ func ParsePKCS7(der []byte) (*PKCS7, error) {
 		return nil, errPKCS7
 	}
 	if !id.Equal(oidSignedData) {
-		return nil, fmt.Errorf("PKCS7: content type %s, want SignedData (%s)", id, oidSignedData)
+		return nil, fmt.Errorf("PKCS7: content type %.100s, want SignedData (%s)", id, oidSignedData)
 	}
 	if !info.ReadASN1(&body, cbasn1.Tag(0).ContextSpecific().Constructed()) || !info.Empty() ||
 		!body.ReadASN1(&signed, cbasn1.SEQUENCE) || !body.Empty() {
@@ -219,7 +219,7 @@ func parseSignerInfo(in cryptobyte.String) (signerInfo, error) {
 		return s, errSignerInfo
 	}
 	if s.hash = pkcs7Hash(id); s.hash == 0 {
-		return s, fmt.Errorf("PKCS7: unsupported hash algorithm %s, want SHA-1 or SHA-2", id)
+		return s, fmt.Errorf("PKCS7: unsupported hash algorithm %.100s, want SHA-1 or SHA-2", id)
 	}
 	var attributes, more cryptobyte.String
 	if !readOptional(&in, &attributes, cbasn1.Tag(0).ContextSpecific().Constructed()) || !in.ReadASN1(&signature, cbasn1.SEQUENCE) ||
@@ -346,7 +346,7 @@ func (p *PKCS7) verifyTimestamp(token []byte) error {
 	}
 	hash := pkcs7Hash(id)
 	if hash == 0 {
-		return fmt.Errorf("PKCS7: unsupported hash algorithm %s, want SHA-1 or SHA-2", id)
+		return fmt.Errorf("PKCS7: unsupported hash algorithm %.100s, want SHA-1 or SHA-2", id)
 	}
 	if !bytes.Equal(hashed, sumOf(hash, p.signer.signature)) {
 		return errors.New("PKCS7: it is for another signature")
@@ -414,7 +414,7 @@ func (s *signerInfo) verify(content []byte, contentType asn1.ObjectIdentifier, c
 			return verificationError(ecdsa.VerifyASN1(pub, digest, s.signature))
 		}
 	}
-	return fmt.Errorf("PKCS7: signature algorithm %s does not fit a key of type %T and %s", s.algorithm, cert.pub, s.hash)
+	return fmt.Errorf("PKCS7: signature algorithm %.100s does not fit a key of type %T and %s", s.algorithm, cert.pub, s.hash)
 }
 
 func verificationError(ok bool) error {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sigstack/sigstack/test/cms"
@@ -135,6 +136,8 @@ func TestPKCS7(t *testing.T) {
 		{"33 certificates", with(func(m *cms.Message) { m.Certs = append(slices.Repeat([][]byte{rsaCert.Raw}, 32), ecCert.Raw) }),
 			"PKCS7: more than 32 certificates"},
 		{"a large certificate", rsaWith(func(m *cms.Message) { m.Certs = [][]byte{rsaCert.Raw, cms.Marshal(t, make([]byte, 70_000))} }), ""},
+		{"long content type", with(func(m *cms.Message) { m.Outer = append(slices.Clone(oidData), make([]int, 500)...) }),
+			"PKCS7: content type 1.2.840.113549.1.7.1" + strings.Repeat(".0", 40) + ", want SignedData (1.2.840.113549.1.7.2)"},
 		{"MD5", with(func(m *cms.Message) { m.Hash = crypto.MD5 }), "PKCS7: unsupported hash algorithm 1.2.840.113549.2.5, want SHA-1 or SHA-2"},
 		{"Ed25519", with(func(m *cms.Message) {
 			m.Key, m.Certificate, m.Algorithm.Algorithm, m.Hash = edSigner{ed}, edCert, asn1.ObjectIdentifier{1, 3, 101, 112}, crypto.SHA512
