@@ -656,16 +656,18 @@ func (f *configFile) setting(at place, prefix string, members []member, into map
 			continue
 		}
 		switch standard, ok := defaults[prefix+key]; {
-		case ok && slices.Contains(lists, prefix+key) && expanded(m.value).Kind == yaml.SequenceNode:
-			var members []string
-			for _, n := range f.list(here, m.value) {
-				members = append(members, f.text(here, n))
-			}
-			value := strings.Join(members, ",")
-			into[key] = value
-			f.given[dotted(prefix+key)] = setting{m.line, value}
 		case ok:
-			if value, ok := f.scalar(here, m.value, standard); ok {
+			value, ok := "", true
+			if slices.Contains(lists, prefix+key) && expanded(m.value).Kind == yaml.SequenceNode {
+				var members []string
+				for _, n := range f.list(here, m.value) {
+					members = append(members, f.text(here, n))
+				}
+				value = strings.Join(members, ",")
+			} else {
+				value, ok = f.scalar(here, m.value, standard)
+			}
+			if ok {
 				into[key] = value
 				f.given[dotted(prefix+key)] = setting{m.line, value}
 			}

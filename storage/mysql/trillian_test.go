@@ -3,7 +3,6 @@ package mysql_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,17 +16,6 @@ import (
 	"github.com/sigstack/sigstack/test/harness"
 	"github.com/sigstack/sigstack/tlog"
 )
-
-// freeAddr returns a loopback address that nobody listened on a moment ago.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // eventually asks until the answer is yes: another process is at work.
 func eventually(t testing.TB, what string, ok func() bool) {
@@ -87,12 +75,12 @@ func TestTrillian(t *testing.T) {
 	if n := size(); n != 3 {
 		t.Fatalf("size %d, want 3", n)
 	}
-	rpc := freeAddr(t)
+	rpc := harness.FreeAddr(t)
 	start := func(name string, args ...string) {
 		args = append(args, "--mysql_uri="+dsn, "--quota_system=noop", "--http_endpoint=")
 		harness.StartProcess(t, t.TempDir(), nil, filepath.Join(harness.Root(t), ".tools", "bin", name), args...)
 	}
-	start("trillian_log_signer", "--rpc_endpoint="+freeAddr(t), "--force_master", "--sequencer_interval=10ms")
+	start("trillian_log_signer", "--rpc_endpoint="+harness.FreeAddr(t), "--force_master", "--sequencer_interval=10ms")
 	eventually(t, "integration of what we queued by the signer", func() bool { return size() == 10 })
 	if out := add(3, 9); !out[0].Dup || out[0].Index != 3 || out[1].Index != 9 {
 		t.Fatalf("leaves that the signer sequenced lie at %v, want 3 and 9", out)

@@ -142,6 +142,8 @@ func TestPKCS7(t *testing.T) {
 		{"Ed25519", with(func(m *cms.Message) {
 			m.Key, m.Certificate, m.Algorithm.Algorithm, m.Hash = edSigner{ed}, edCert, asn1.ObjectIdentifier{1, 3, 101, 112}, crypto.SHA512
 		}), "PKCS7: signature algorithm 1.3.101.112 does not fit a key of type ed25519.PublicKey and SHA-512"},
+		{"long signature algorithm", with(func(m *cms.Message) { m.Algorithm.Algorithm = append(slices.Clone(cms.RSA), make([]int, 500)...) }),
+			"PKCS7: signature algorithm 1.2.840.113549.1.1.1" + strings.Repeat(".0", 40) + " does not fit a key of type *ecdsa.PublicKey and SHA-256"},
 		{"RSA by an ECDSA key", with(func(m *cms.Message) { m.Algorithm.Algorithm = cms.RSA }),
 			"PKCS7: signature algorithm 1.2.840.113549.1.1.1 does not fit a key of type *ecdsa.PublicKey and SHA-256"},
 		{"ECDSA by an RSA key", rsaWith(func(m *cms.Message) { m.Algorithm.Algorithm = cms.ECDSA }),
